@@ -1,0 +1,111 @@
+"""Turn untrusted JSON or TOML mappings into frozen dataclasses, and back.
+
+Unknown keys, missing keys and wrong types are errors that name the key and the value, so that a
+misspelt setting can never be ignored silently.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+from edge_runtime.errors import InvalidValueError
+
+T = TypeVar("T")
+
+
+def from_mapping(cls: type[T], mapping: object, where: str) -> T:
+    """Build the dataclass `cls` from `mapping`.
+
+    Args:
+        cls: A dataclass whose fields are str, int, float, bool, None-unions, nested dataclasses,
+            `tuple[X, ...]`, `Mapping[str, X]` or `Any`.
+        mapping: What a JSON or TOML parser returned.
+        where: Name of the document and place, for messages ("manifest.json: input").
+
+    Raises:
+        InvalidValueError: Unknown or missing key, or a value of the wrong type.
+    """
+    if not isinstance(mapping, Mapping):
+        raise InvalidValueError(f"{where}: expected an object, got {_show(mapping)}")
+    hints = _hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in mapping:
+        if key not in fields:
+            known = ", ".join(sorted(fields))
+            raise InvalidValueError(f"{where}: unknown key {key!r}; known keys are {known}")
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        if name in mapping:
+            values[name] = _convert(hints[name], mapping[name], f"{where}.{name}")
+        elif (
+            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        ):
+            raise InvalidValueError(f"{where}: missing key {name!r}")
+    return cls(**values)
+
+
+def to_mapping(value: object) -> Any:
+    """The inverse of `from_mapping`: dataclasses and tuples become plain dicts and lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_mapping(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_mapping(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_mapping(item) for item in value]
+    return value
+
+
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if hint is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        (option,) = (o for o in options if o is not type(None))
+        return _convert(option, value, where)
+    if origin is tuple:
+        if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
+            raise InvalidValueError(f"{where}: expected a list, got {_show(value)}")
+        arguments = typing.get_args(hint)
+        if arguments[-1] is Ellipsis:
+            item_hints = [arguments[0]] * len(value)
+        elif len(arguments) == len(value):
+            item_hints = list(arguments)
+        else:
+            raise InvalidValueError(
+                f"{where}: expected {len(arguments)} items, got {_show(value)}"
+            )
+        return tuple(
+            _convert(item_hint, item, f"{where}[{i}]")
+            for i, (item_hint, item) in enumerate(zip(item_hints, value, strict=True))
+        )
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise InvalidValueError(f"{where}: expected an object, got {_show(value)}")
+        item_hint = typing.get_args(hint)[1]
+        return {key: _convert(item_hint, item, f"{where}.{key}") for key, item in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast(type, hint), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    # bool is a subclass of int: `epochs = true` must not pass for 1.
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise InvalidValueError(f"{where}: expected {hint.__name__}, got {_show(value)}")
+    return value
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -1,0 +1,82 @@
+"""The one definition of image -> tensor. Training, calibration, benchmarks and devices call it.
+
+    file bytes -> greyscale (readers) -> stretch to height x width (Pillow, bilinear with
+    antialiasing) -> uint8 tensor of shape (height, width, 1)
+
+The exported models take these very bytes. Normalisation, `(pixel - 128) / 128`, is not an
+operation: it is the scale (1/128) and the zero point (128) of the models' quantised input.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.readers import read_grey
+
+PIXEL_SCALE = 1 / 128
+PIXEL_ZERO_POINT = 128
+
+# A JPEG is decoded at 1/2, 1/4 or 1/8 scale only while it stays this many times the tensor's
+# size, so that the antialiased resize still has samples to average.
+DECODE_OVERSAMPLING = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class InputSpec:
+    """What a model takes. The fields beside the size are fixed; manifests state them in full."""
+
+    height: int
+    width: int
+    channels: int = 1
+    color_mode: str = "L"
+    resize_filter: str = "bilinear"
+    decode_oversampling: int = DECODE_OVERSAMPLING
+    dtype: str = "uint8"
+    layout: str = "NHWC"
+    scale: float = PIXEL_SCALE
+    zero_point: int = PIXEL_ZERO_POINT
+
+    def __post_init__(self) -> None:
+        if not (32 <= self.height <= 1024 and 32 <= self.width <= 1024):
+            raise InvalidValueError(
+                f"input size must be 32 to 1024 pixels a side, got {self.height} x {self.width}"
+            )
+        for field in dataclasses.fields(self)[2:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                raise InvalidValueError(
+                    f"input.{field.name}: this version prepares only {field.default!r}, "
+                    f"got {value!r}"
+                )
+
+
+def prepare(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
+    """Image file bytes -> (height, width, 1) uint8, 0 to 255.
+
+    Raises:
+        ImageError: The bytes cannot be read as an image.
+    """
+    oversampled = (spec.height * spec.decode_oversampling, spec.width * spec.decode_oversampling)
+    return resize(read_grey(data, oversampled), spec)
+
+
+def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Greyscale pixels already in memory, (any height, any width) uint8 -> (height, width, 1)."""
+    if pixels.dtype != np.uint8 or pixels.ndim != 2 or 0 in pixels.shape:
+        raise InvalidValueError(
+            f"pixels must be a non-empty (height, width) uint8 array, "
+            f"got shape {pixels.shape} {pixels.dtype}"
+        )
+    return resize(Image.fromarray(pixels), spec)
+
+
+def resize(grey: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
+    """Stretch a mode "L" image to (height, width, 1) uint8; the aspect ratio is not kept."""
+    if grey.size != (spec.width, spec.height):
+        grey = grey.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    return np.asarray(grey)[:, :, np.newaxis]

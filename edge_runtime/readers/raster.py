@@ -1,0 +1,141 @@
+"""JPEG, PNG, TIFF, BMP and WebP to 8-bit greyscale, through Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+
+import numpy as np
+from PIL import Image
+
+from edge_runtime.errors import ErrorCode, ImageError
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+
+_EXIF_ORIENTATION = 0x0112
+_TRANSPOSE_FOR_ORIENTATION = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def sniff(data: bytes) -> str | None:
+    """Name of the raster format that `data` begins like, or None. File names are not trusted."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if data[:4] in (b"II*\x00", b"MM\x00*"):
+        return "TIFF"
+    if data.startswith(b"BM"):
+        return "BMP"
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    return None
+
+
+def read(
+    data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: int
+) -> Image.Image:
+    """Decode one raster image to mode "L". See `edge_runtime.readers.read_grey`.
+
+    Raises:
+        ImageError: Damaged data, more than `max_pixels` pixels, or pixels no rule covers.
+    """
+    height, width = min_size
+    try:
+        # Naming the format keeps Pillow from trying its other, riskier parsers.
+        image = Image.open(io.BytesIO(data), formats=(format_name,))
+        if image.width * image.height > max_pixels:
+            raise ImageError(
+                ErrorCode.IMAGE_TOO_LARGE,
+                f"{image.width} x {image.height} pixels is more than the limit of "
+                f"{max_pixels / 1e6:.0f} million",
+            )
+        # Decodes JPEG straight to luma, at 1/2, 1/4 or 1/8 scale where that leaves enough pixels.
+        image.draft("L", (width, height))
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+        image.load()
+        grey = _to_grey(image)
+    except ImageError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(ErrorCode.IMAGE_TOO_LARGE, str(error)) from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        EOFError,
+        OverflowError,
+        ZeroDivisionError,
+        struct.error,
+        MemoryError,
+    ) as error:
+        # What Pillow's parsers raise on damaged files; anything else is a defect of ours.
+        detail = str(error) or type(error).__name__
+        raise ImageError(
+            ErrorCode.CORRUPT_IMAGE,
+            f"damaged or truncated {format_name}: {detail.rstrip('.')}; export the image again",
+        ) from error
+    transpose = _TRANSPOSE_FOR_ORIENTATION.get(orientation)
+    return grey if transpose is None else grey.transpose(transpose)
+
+
+def _to_grey(image: Image.Image) -> Image.Image:
+    """Any decoded Pillow image to mode "L".
+
+    Colour: ITU-R 601-2 luma, as Pillow's `convert("L")`. Transparent pixels: over black.
+    """
+    if image.mode == "L":
+        return image
+    if image.mode.startswith("I"):
+        return Image.fromarray(scale_to_8_bits(np.asarray(image)))
+    if image.mode == "F":
+        raise ImageError(
+            ErrorCode.UNSUPPORTED_PIXELS,
+            "floating-point pixels have no agreed black and white; export 8- or 16-bit integers",
+        )
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+        return Image.alpha_composite(black, rgba).convert("L")
+    return image.convert("L")
+
+
+def scale_to_8_bits(pixels: np.ndarray) -> np.ndarray:
+    """Scale 9- to 16-bit greyscale to 8 bits.
+
+    Rule: the bit depth is the smallest of 8, 10, 12, 14 and 16 that holds the largest pixel, and
+    [0, 2**depth - 1] maps linearly, rounded to nearest, onto [0, 255]. Detectors store 10 to 14
+    bits in 16-bit files, so dividing by 257 would leave them black; a stretch to the image's own
+    minimum and maximum would let one burnt-in marker decide the contrast.
+
+    Args:
+        pixels: (height, width), any integer dtype, values 0 to 65535.
+
+    Returns:
+        (height, width) uint8. An 8-bit image stored times 257 in 16 bits comes back unchanged.
+
+    Raises:
+        ImageError: Negative values, or values beyond 16 bits.
+    """
+    low, high = int(pixels.min()), int(pixels.max())
+    if low < 0 or high > 65535:
+        raise ImageError(
+            ErrorCode.UNSUPPORTED_PIXELS,
+            f"greyscale values run from {low} to {high}; at most 16 unsigned bits are read",
+        )
+    depth = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
+    largest = 2**depth - 1
+    table = ((np.arange(largest + 1, dtype=np.uint32) * 255 + largest // 2) // largest).astype(
+        np.uint8
+    )
+    return table[pixels]

@@ -1,0 +1,1 @@
+"""Training workbench: `python -m train --help`. Used from a checkout, never installed."""

@@ -1,0 +1,56 @@
+"""Shuffled, augmented training batches; the order and every change follow from (seed, epoch)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from train.augment import augment
+from train.recipe import Recipe
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Batches of (pixels float32 (n, h, w, 1) 0..255, targets float32 (n, units), weights (n,))."""
+
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        target: NDArray[np.float32],
+        weight: NDArray[np.float32],
+        recipe: Recipe,
+        epoch: int,
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self.pixels, self.target, self.weight = pixels, target, weight
+        self.policy, self.batch_size = recipe.augmentation, recipe.optimisation.batch_size
+        self.key = (recipe.seed, epoch)
+        self.order = np.random.default_rng(self.key).permutation(len(pixels))
+
+    def __len__(self) -> int:
+        # The short last batch is dropped: batch statistics of a few images disturb training.
+        return max(1, len(self.pixels) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        batch = np.stack(
+            [
+                augment(self.pixels[i], self.policy, np.random.default_rng((*self.key, int(i))))
+                for i in chosen
+            ]
+        ).astype(np.float32)
+        target, weight = self.target[chosen], self.weight[chosen]
+        if self.policy.mixup:
+            # Source: Zhang et al., mixup, ICLR 2018, with a bounded share of the second image.
+            rng = np.random.default_rng((*self.key, index, 1))
+            share = rng.uniform(0, self.policy.mixup, size=len(batch)).astype(np.float32)
+            batch = _mix(batch, share)
+            target = _mix(target, share)
+            weight = _mix(weight, share)
+        return batch, target, weight
+
+
+def _mix(values: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row takes `share` of the next row; the batch is already in random order."""
+    portion = share.reshape(-1, *[1] * (values.ndim - 1))
+    return (1 - portion) * values + portion * np.roll(values, 1, axis=0)

@@ -1,0 +1,76 @@
+"""Backbone + self-explaining head.
+
+    pixels (n, h, w, 1) 0..255 -> (pixel - 128) / 128 -> backbone -> features (n, h/32, w/32, c)
+    -> 1x1 convolution -> evidence map (n, h/32, w/32, units) -> mean -> logits (n, units)
+
+A dense unit after global average pooling and a 1x1 convolution before it compute the same logit,
+and the convolution's output is the class activation map. Source: Zhou et al., Learning Deep
+Features for Discriminative Localization, CVPR 2016; for this head Grad-CAM (Selvaraju et al.,
+ICCV 2017) gives the same map.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.preprocess import PIXEL_SCALE, PIXEL_ZERO_POINT
+from train.recipe import Recipe
+
+FEATURES_LAYER = "features"
+MAP_LAYER = "evidence_map"
+
+
+def build_network(recipe: Recipe, weights: str | None) -> keras.Model:
+    """The training model: uint8 values as float32 in, logits (n, units) out.
+
+    One unit for two labels (its sigmoid is the probability of labels[1]); a unit each for more.
+
+    Args:
+        recipe: Input size, backbone, dropout and labels.
+        weights: "imagenet", the path of a weights file without the top, or None for random.
+    """
+    spec = recipe.input
+    units = 1 if len(recipe.network.labels) == 2 else len(recipe.network.labels)
+    inputs = keras.Input((spec.height, spec.width, 1), name="image")
+    x = keras.layers.Rescaling(
+        PIXEL_SCALE, offset=-PIXEL_ZERO_POINT * PIXEL_SCALE, name="normalise"
+    )(inputs)
+    x = _grey_mobilenet_v2(recipe, weights)(x)
+    x = keras.layers.Identity(name=FEATURES_LAYER)(x)
+    # Dropping whole channels here equals dropout on the pooled features.
+    x = keras.layers.SpatialDropout2D(recipe.network.dropout, name="dropout")(x)
+    x = keras.layers.Conv2D(units, 1, name=MAP_LAYER)(x)
+    outputs = keras.layers.GlobalAveragePooling2D(name="logits")(x)
+    return keras.Model(inputs, outputs, name=recipe.name.replace("-", "_"))
+
+
+def _grey_mobilenet_v2(recipe: Recipe, weights: str | None) -> keras.Model:
+    """MobileNetV2 whose first convolution takes one channel.
+
+    The three channels of a grey picture are equal, so the first kernel summed over its input
+    channels computes the same function from one of them.
+    Source: Sandler et al., MobileNetV2, CVPR 2018.
+    """
+    if recipe.network.backbone != "mobilenetv2":
+        raise InvalidValueError(f"unknown backbone {recipe.network.backbone!r}")
+    spec, alpha = recipe.input, recipe.network.alpha
+    grey = keras.applications.MobileNetV2(
+        input_shape=(spec.height, spec.width, 1), alpha=alpha, include_top=False, weights=None
+    )
+    if weights is not None:
+        colour = keras.applications.MobileNetV2(
+            input_shape=(spec.height, spec.width, 3),
+            alpha=alpha,
+            include_top=False,
+            weights=weights,
+        )
+        values = colour.get_weights()
+        values[0] = np.sum(values[0], axis=2, keepdims=True)
+        grey.set_weights(values)
+    for layer in grey.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # Keras' 0.999 needs thousands of steps to follow; a fine-tuning run has hundreds.
+            layer.momentum = recipe.optimisation.batch_norm_momentum
+    return grey

@@ -1,0 +1,95 @@
+"""Recipes: TOML in, frozen dataclasses out. An unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.parse import from_mapping
+from edge_runtime.preprocess import InputSpec
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    source: str = "folder"  # folder | phantoms
+    validation_fraction: float = 0.12
+    phantom_count: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    backbone: str = "mobilenetv2"
+    alpha: float = 1.0
+    dropout: float = 0.2
+    labels: tuple[str, ...] = ("normal", "pneumonia")
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; 0 or an empty range switches one off. See augment.py."""
+
+    flip: float = 0.0  # probability of a left-right mirror image
+    rotation_degrees: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
+    aspect: float = 0.0  # relative change of width against height
+    shift: float = 0.0  # fraction of the side
+    gamma: tuple[float, float] = (1.0, 1.0)
+    contrast: float = 0.0
+    brightness: float = 0.0  # fraction of full scale
+    noise: float = 0.0  # largest standard deviation, fraction of full scale
+    blur: float = 0.0  # largest Gaussian radius, pixels
+    jpeg_quality: int = 0  # lowest quality; 0 switches recompression off
+    downscale: float = 1.0  # smallest factor before scaling back up
+    erase: float = 0.0  # probability of one erased rectangle
+    mixup: float = 0.0  # largest share of the second image
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimisation:
+    batch_size: int = 32
+    head_epochs: int = 1
+    head_learning_rate: float = 1e-3
+    epochs: int = 10  # fine-tuning epochs, after the head's
+    learning_rate: float = 2e-4
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    class_weights: bool = True
+    early_stopping: int = 0  # epochs without a better validation score; 0 never stops early
+    average_last: int = 1  # epochs whose weights are averaged at the end
+    batch_norm_momentum: float = 0.99
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    name: str
+    description: str
+    seed: int = 1
+    input: InputSpec = dataclasses.field(default_factory=lambda: InputSpec(224, 224))
+    data: Data = Data()
+    network: Network = Network()
+    augmentation: Augmentation = Augmentation()
+    optimisation: Optimisation = Optimisation()
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe by name, or by the path of a TOML file.
+
+    Raises:
+        InvalidValueError: No such recipe, invalid TOML, unknown key or wrong type.
+    """
+    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    if not path.is_file():
+        raise InvalidValueError(f"no recipe {name!r}; there are {', '.join(recipe_names())}")
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+    return from_mapping(Recipe, document, path.name)
