@@ -7,6 +7,7 @@ separates the classes without being disease: compression, sharpness, resolution 
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import math
 
@@ -21,6 +22,7 @@ def augment(
     pixels: NDArray[np.uint8], policy: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """One image (height, width, 1) uint8 -> the same shape and dtype."""
+    policy = _scale(policy, rng.uniform(*policy.strength))
     image = Image.fromarray(pixels[:, :, 0])
     image = _warp(image, policy, rng)
     image = _degrade(image, policy, rng)
@@ -33,6 +35,31 @@ def augment(
     if policy.erase and rng.random() < policy.erase:
         _erase(result, rng)
     return result[:, :, np.newaxis]
+
+
+def _scale(policy: Augmentation, strength: float) -> Augmentation:
+    """The policy with every range shrunk towards "no change" by `strength` (0 to 1)."""
+    if strength == 1:
+        return policy
+    lowest = policy.jpeg_quality and int(95 - strength * (95 - policy.jpeg_quality))
+    return dataclasses.replace(
+        policy,
+        rotation_degrees=policy.rotation_degrees * strength,
+        zoom=_power(policy.zoom, strength),
+        aspect=policy.aspect * strength,
+        shift=policy.shift * strength,
+        gamma=_power(policy.gamma, strength),
+        contrast=policy.contrast * strength,
+        brightness=policy.brightness * strength,
+        noise=policy.noise * strength,
+        blur=policy.blur * strength,
+        jpeg_quality=lowest,
+        downscale=policy.downscale**strength,
+    )
+
+
+def _power(factors: tuple[float, float], strength: float) -> tuple[float, float]:
+    return factors[0] ** strength, factors[1] ** strength
 
 
 def _warp(image: Image.Image, policy: Augmentation, rng: np.random.Generator) -> Image.Image:

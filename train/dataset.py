@@ -125,7 +125,7 @@ def load_pixels(
     """All samples through the device's own preprocessing: (n, height, width, 1) uint8."""
     samples = list(samples)
     pixels = np.empty((len(samples), spec.height, spec.width, 1), np.uint8)
-    for i, sample in enumerate(tqdm(samples, description, unit="image", leave=False)):
+    for i, sample in enumerate(tqdm(samples, description, unit="image", leave=False, disable=None)):
         pixels[i] = prepare(read_bytes(data, sample), spec)
     return pixels
 

@@ -32,6 +32,9 @@ class Network:
 class Augmentation:
     """Ranges of the random changes; 0 or an empty range switches one off. See augment.py."""
 
+    # Each image draws one factor from this range for all of the below but `flip`, `erase` and
+    # `mixup`. From 0: untouched images stay common, so that the batch statistics fit them too.
+    strength: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0  # probability of a left-right mirror image
     rotation_degrees: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)

@@ -1,0 +1,79 @@
+"""A model bundle: a folder with manifest.json, the model files and MODEL_CARD.md."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import stat
+from pathlib import Path
+
+from edge_runtime.errors import BundleError
+from edge_runtime.manifest import BundledFile, Manifest, parse_manifest
+
+DEFAULT_BUNDLE = Path(__file__).parent / "models" / "default"
+
+_MAX_MANIFEST_BYTES = 4_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """An opened bundle. `sha256` is that of manifest.json, which pins every other file."""
+
+    folder: Path
+    manifest: Manifest
+    sha256: str
+
+    def read(self, file: BundledFile) -> bytes:
+        """Content of a bundled file, size and checksum verified on the very bytes returned.
+
+        Raises:
+            BundleError: Missing, not a regular file, or not what the manifest says.
+        """
+        path = self.folder / file.path
+        try:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path}: not a regular file")
+            if status.st_size != file.size_bytes:
+                raise BundleError(
+                    f"{path}: {status.st_size} bytes, the manifest says {file.size_bytes}; "
+                    "copy the bundle again"
+                )
+            data = path.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{path}: {error.strerror or error}") from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != file.sha256:
+            raise BundleError(
+                f"{path}: SHA-256 is {found[:16]}…, the manifest says {file.sha256[:16]}…; "
+                "the file was altered or damaged, copy the bundle again"
+            )
+        return data
+
+    def verify_files(self) -> None:
+        """Check size and checksum of every file.
+
+        Raises:
+            BundleError: The first file that does not match.
+        """
+        for file in self.manifest.files:
+            self.read(file)
+
+
+def load_bundle(folder: str | Path | None = None) -> Bundle:
+    """Open a bundle, by default the one in the package. Files are verified when they are read.
+
+    Raises:
+        BundleError: No manifest there, or an invalid one.
+    """
+    path = Path(folder) if folder is not None else DEFAULT_BUNDLE
+    manifest_path = path / "manifest.json"
+    try:
+        if manifest_path.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise BundleError(f"{manifest_path}: larger than any manifest of ours")
+        text = manifest_path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            f"{path} is not a model bundle: {manifest_path.name}: {error.strerror or error}"
+        ) from error
+    return Bundle(path, parse_manifest(text), hashlib.sha256(text).hexdigest())

@@ -1,0 +1,42 @@
+"""What LiteRT and tflite-runtime share: the TensorFlow Lite interpreter interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.engines import RawOutputs
+from edge_runtime.errors import EngineError
+
+
+class InterpreterEngine:
+    """A TensorFlow Lite interpreter with uint8 input and (map, features) outputs."""
+
+    def __init__(self, name: str, family: str, interpreter: Any) -> None:
+        self.name, self.family = name, family
+        self._interpreter = interpreter
+        interpreter.allocate_tensors()
+        (self._input,) = interpreter.get_input_details()
+        if self._input["dtype"] is not np.uint8:
+            raise EngineError(f"model input is {self._input['dtype']}, expected uint8")
+        outputs = interpreter.get_output_details()
+        ranks = sorted(len(o["shape"]) for o in outputs)
+        if ranks != [2, 4]:
+            raise EngineError(f"model outputs have ranks {ranks}, expected a map and a vector")
+        # Converters rename outputs, ranks stay: (1, rows, columns, units) and (1, channels).
+        self._features, self._map = sorted(outputs, key=lambda o: len(o["shape"]))
+
+    def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
+        self._interpreter.set_tensor(self._input["index"], pixels[np.newaxis])
+        self._interpreter.invoke()
+        return RawOutputs(self._output(self._map), self._output(self._features))
+
+    def _output(self, detail: dict[str, Any]) -> NDArray[np.float32]:
+        values: NDArray[Any] = self._interpreter.get_tensor(detail["index"])[0]
+        scale, zero_point = detail["quantization"]
+        if values.dtype == np.float32:
+            return values
+        # int8 minus the zero point overflows int8, hence the cast first.
+        return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)

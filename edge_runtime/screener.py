@@ -1,0 +1,292 @@
+"""Bytes -> record: the whole of the main job.
+
+    with bytes: sha256 -> prepare -> engine -> evidence map -> logits -> probability -> decision
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.engines import Engine, RawOutputs, load_engine
+from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
+from edge_runtime.manifest import BundledFile, KnownAnswer, OperatingPoint
+from edge_runtime.preprocess import prepare, prepare_pixels
+from edge_runtime.record import ModelIdentity, Quality, Record, RecordError
+
+MAX_FILE_BYTES = 256_000_000
+# Below the last digit the machines' exp() may differ; records must not.
+_PROBABILITY_DIGITS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Examination:
+    """A record with what it was made of; the arrays are None where the image gave an error."""
+
+    record: Record
+    pixels: NDArray[np.uint8] | None = None  # (height, width, 1), as the model saw them
+    evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
+
+
+class Screener:
+    """A model ready to screen. Safe to share between threads.
+
+    Example:
+        >>> from edge_runtime import Screener
+        >>> Screener.load().screen("radiograph.jpeg").decision  # doctest: +SKIP
+        'normal'
+    """
+
+    def __init__(
+        self, bundle: Bundle, engine: Engine, file: BundledFile, operating_point: OperatingPoint
+    ) -> None:
+        self.bundle, self.engine, self.operating_point = bundle, engine, operating_point
+        self._offset = np.array(file.logit_offset)
+        self._lock = threading.Lock()
+        manifest = bundle.manifest
+        self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, engine.name)
+
+    @classmethod
+    def load(
+        cls,
+        bundle: str | Path | None = None,
+        *,
+        engine: str = "auto",
+        threads: int | None = None,
+        operating_point: str | None = None,
+        threshold: float | None = None,
+        check: bool = True,
+    ) -> Screener:
+        """Open a bundle, load its model and check one known answer on this machine.
+
+        Args:
+            bundle: Bundle folder; by default the one in the package.
+            engine: "auto", "litert", "onnxruntime" or "tflite-runtime".
+            threads: Threads per inference.
+            operating_point: A name from the manifest; by default the manifest's own default.
+            threshold: A probability in (0, 1) instead of a named operating point.
+            check: Compare one known-answer vector before anything is screened.
+
+        Raises:
+            BundleError: The bundle is incomplete or altered.
+            EngineError: No engine, or it gives wrong answers here.
+            InvalidValueError: No such operating point, or a threshold outside (0, 1).
+        """
+        opened = load_bundle(bundle)
+        point = opened.manifest.operating_point(operating_point)
+        if threshold is not None:
+            if not 0 < threshold < 1:
+                raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
+            point = dataclasses.replace(point, name="custom", threshold=threshold, uncertain=None)
+        loaded, file = load_engine(engine, opened, threads)
+        screener = cls(opened, loaded, file, point)
+        if check:
+            for answer in opened.manifest.known_answers[:1]:
+                screener.check_known_answer(answer)
+        return screener
+
+    def screen(
+        self, image: str | os.PathLike[str] | bytes | NDArray[np.uint8], source: str | None = None
+    ) -> Record:
+        """Screen one image.
+
+        Args:
+            image: A path, the bytes of an image file, or greyscale pixels (height, width) uint8.
+            source: What the record calls it; by default the path, or "-" for bytes and pixels.
+
+        Returns:
+            A record, also for input that cannot be screened: its status is then "error".
+        """
+        return self.examine(image, source).record
+
+    def examine(
+        self,
+        image: str | os.PathLike[str] | bytes | NDArray[np.uint8],
+        source: str | None = None,
+        timings: bool = False,
+    ) -> Examination:
+        """As `screen`, and returns the prepared pixels and the evidence map too."""
+        name = source or (os.fspath(image) if isinstance(image, (str, os.PathLike)) else "-")
+        digest: str | None = None
+        try:
+            start = time.perf_counter()
+            if isinstance(image, np.ndarray):
+                digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+                pixels = prepare_pixels(image, self.bundle.manifest.input)
+            else:
+                data = image if isinstance(image, bytes) else read_file(image)
+                digest = hashlib.sha256(data).hexdigest()
+                pixels = prepare(data, self.bundle.manifest.input)
+            prepared = time.perf_counter()
+            outputs = self.run(pixels)
+            finished = time.perf_counter()
+        except ImageError as error:
+            return Examination(self.error_record(name, digest, error))
+        timing = None
+        if timings:
+            timing = {
+                "prepare": round((prepared - start) * 1e3, 3),
+                "inference": round((finished - prepared) * 1e3, 3),
+            }
+        record = self._judge(name, digest, outputs, timing)
+        return Examination(record, pixels, self._disease_map(outputs))
+
+    def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
+        """Inference alone, one caller at a time."""
+        with self._lock:
+            return self.engine.run(pixels)
+
+    def logits(self, outputs: RawOutputs) -> NDArray[np.float64]:
+        """(units,) logits before temperature: mean of the map plus the file's offset.
+
+        Raises:
+            ImageError: The model's outputs are not finite numbers.
+        """
+        # float64 so that the order of summation does not show in the record
+        logits = outputs.evidence_map.mean(axis=(0, 1), dtype=np.float64) + self._offset
+        if not np.isfinite(logits).all():
+            raise ImageError(
+                ErrorCode.INFERENCE_FAILED, f"engine {self.engine.name} gave {logits}"
+            )
+        return np.asarray(logits)
+
+    def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
+        """Calibrated probability of each label of the bundle."""
+        manifest = self.bundle.manifest
+        scaled = logits / manifest.calibration.temperature
+        if manifest.outputs.activation == "sigmoid":
+            scaled = np.array([0.0, scaled[0]])
+        weights = np.exp(scaled - scaled.max())
+        weights /= weights.sum()
+        return dict(zip(manifest.labels, weights.tolist(), strict=True))
+
+    def check_known_answer(self, answer: KnownAnswer) -> float | None:
+        """Largest logit difference to a known answer; None where this family has none.
+
+        Raises:
+            EngineError: The prepared tensor or the logits differ: scores here are not to be
+                trusted.
+        """
+        pixels = prepare(answer.image, self.bundle.manifest.input)
+        if hashlib.sha256(pixels.tobytes()).hexdigest() != answer.tensor_sha256:
+            raise EngineError(
+                f"known answer {answer.name!r}: the prepared image differs from the one the model "
+                "was made with; this Pillow build decodes or resizes differently"
+            )
+        expected = answer.logits.get(self.engine.family)
+        if expected is None:
+            return None
+        difference = float(np.abs(self.logits(self.run(pixels)) - expected).max())
+        if difference > answer.tolerance[self.engine.family]:
+            raise EngineError(
+                f"known answer {answer.name!r}: engine {self.engine.name} is off by "
+                f"{difference:.3f} in logits, at most "
+                f"{answer.tolerance[self.engine.family]} is allowed; "
+                "its kernels give wrong scores on this processor, use another engine"
+            )
+        return difference
+
+    def error_record(self, source: str, digest: str | None, error: ImageError) -> Record:
+        """The record of an input that could not be screened."""
+        return self._record(
+            source, digest, "error", error=RecordError(error.code.value, f"{source}: {error}")
+        )
+
+    def _judge(
+        self,
+        source: str,
+        digest: str | None,
+        outputs: RawOutputs,
+        timing_ms: Mapping[str, float] | None,
+    ) -> Record:
+        try:
+            by_label = self.label_probabilities(self.logits(outputs))
+        except ImageError as error:
+            return self.error_record(source, digest, error)
+        labels = self.bundle.manifest.labels
+        probability = round(1 - by_label[labels[0]], _PROBABILITY_DIGITS)
+        return self._record(
+            source,
+            digest,
+            "ok",
+            probability=probability,
+            decision=self._decide(probability),
+            probabilities=(
+                {label: round(p, _PROBABILITY_DIGITS) for label, p in by_label.items()}
+                if len(labels) > 2
+                else None
+            ),
+            timing_ms=timing_ms,
+        )
+
+    def _decide(self, probability: float) -> str:
+        point = self.operating_point
+        if point.uncertain and point.uncertain[0] <= probability < point.uncertain[1]:
+            return "uncertain"
+        return "pneumonia" if probability >= point.threshold else "normal"
+
+    def _disease_map(self, outputs: RawOutputs) -> NDArray[np.float32]:
+        evidence = outputs.evidence_map
+        if evidence.shape[2] == 1:
+            return evidence[:, :, 0]
+        return np.asarray(evidence[:, :, 1:].max(axis=2) - evidence[:, :, 0])
+
+    def _record(
+        self,
+        source: str,
+        digest: str | None,
+        status: str,
+        *,
+        probability: float | None = None,
+        decision: str | None = None,
+        error: RecordError | None = None,
+        probabilities: Mapping[str, float] | None = None,
+        timing_ms: Mapping[str, float] | None = None,
+    ) -> Record:
+        return Record(
+            source=source,
+            sha256=digest,
+            status=status,
+            probability=probability,
+            decision=decision,
+            operating_point=self.operating_point.name,
+            threshold=self.operating_point.threshold,
+            quality=Quality(),
+            model=self._model,
+            error=error,
+            probabilities=probabilities,
+            timing_ms=timing_ms,
+        )
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The whole file.
+
+    Raises:
+        ImageError: It cannot be read, or is larger than any radiograph.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_FILE_BYTES:
+                raise ImageError(
+                    ErrorCode.FILE_TOO_LARGE,
+                    f"{size} bytes is more than the limit of {MAX_FILE_BYTES}",
+                )
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ImageError(
+            ErrorCode.UNREADABLE_FILE, error.strerror or type(error).__name__
+        ) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ImageError(ErrorCode.FILE_TOO_LARGE, f"more than the limit of {MAX_FILE_BYTES} bytes")
+    return data

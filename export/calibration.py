@@ -1,0 +1,83 @@
+"""Temperature and operating points, chosen on validation logits of the float model."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.manifest import OperatingPoint
+from edge_runtime.metrics import confusion
+
+SCREENING_SENSITIVITY = 0.98
+SPLIT = "validation"
+
+
+def fit_temperature(logits: NDArray[np.float64], positive: NDArray[np.int64]) -> float:
+    """The temperature that minimises cross-entropy, by golden-section search over its logarithm.
+
+    The classes are weighted equally, as in training: the data set's share of disease is that of
+    a collection, not of any clinic. Source: Guo et al., ICML 2017.
+    """
+    share = positive.mean()
+    weight = np.where(positive == 1, 0.5 / share, 0.5 / (1 - share))
+    signed = np.where(positive == 1, logits, -logits)
+
+    def loss(log_temperature: float) -> float:
+        return float(np.mean(weight * np.logaddexp(0, -signed / np.exp(log_temperature))))
+
+    low, high = np.log(0.1), np.log(10.0)
+    golden = (np.sqrt(5) - 1) / 2
+    for _ in range(60):
+        a, b = high - golden * (high - low), low + golden * (high - low)
+        if loss(a) < loss(b):
+            high = b
+        else:
+            low = a
+    return float(np.exp((low + high) / 2))
+
+
+def choose_operating_points(
+    logits: NDArray[np.float64], positive: NDArray[np.int64], temperature: float
+) -> tuple[OperatingPoint, ...]:
+    """`screening` and `balanced`.
+
+    A threshold lies midway between two neighbouring logits, so that the small shifts of
+    quantisation seldom move an image across it.
+    """
+    scaled = np.sort(logits / temperature)
+    cuts = (scaled[1:] + scaled[:-1]) / 2
+    counts = [confusion(positive, logits / temperature, cut) for cut in cuts]
+    sensitivity = np.array([c.sensitivity.value for c in counts])
+    specificity = np.array([c.specificity.value for c in counts])
+
+    # Sensitivity falls along the cuts: the last one that still keeps the aim.
+    screening = int(np.flatnonzero(sensitivity >= SCREENING_SENSITIVITY)[-1])
+    youden = sensitivity + specificity
+    best = np.flatnonzero(youden >= youden.max() - 1e-12)
+    balanced = int(best[len(best) // 2])
+
+    def point(name: str, index: int, rule: str) -> OperatingPoint:
+        return OperatingPoint(
+            name=name,
+            threshold=round(float(1 / (1 + np.exp(-cuts[index]))), 6),
+            rule=rule,
+            split=SPLIT,
+            sensitivity=counts[index].sensitivity,
+            specificity=counts[index].specificity,
+        )
+
+    return (
+        point(
+            "screening",
+            screening,
+            f"the highest threshold with sensitivity of at least {SCREENING_SENSITIVITY} "
+            "on validation",
+        ),
+        point(
+            "balanced",
+            balanced,
+            "the largest sum of sensitivity and specificity on validation (Youden's index)",
+        ),
+    )
+
+

@@ -1,0 +1,95 @@
+"""MODEL_CARD.md, written from the manifest alone. Source: Mitchell et al., Model Cards, 2019."""
+
+from __future__ import annotations
+
+from edge_runtime.manifest import Manifest, ModelMetrics
+from edge_runtime.metrics import Estimate
+
+
+def write_model_card(manifest: Manifest) -> str:
+    """The card as Markdown; every figure stands in manifest.json."""
+    provenance = manifest.provenance
+    spec = manifest.input
+    lines = [
+        f"# {manifest.name} {manifest.version}",
+        "",
+        "Generated from `manifest.json` by `python -m export`; change that, not this file.",
+        "",
+        "## Intended use",
+        "",
+        manifest.intended_use,
+        "",
+        "**Not for** adults, lateral views, CT, photographs of films, or as the only reason for "
+        "or against a treatment. The training data come from one hospital; on another hospital's "
+        "images the scores may mean little until they were checked there.",
+        "",
+        "## Model",
+        "",
+        f"- Input: {spec.height} x {spec.width} {spec.dtype} greyscale, {spec.resize_filter} "
+        f"stretch; scale 1/128, zero point {spec.zero_point}",
+        f"- Output: evidence map {' x '.join(map(str, manifest.outputs.map_shape))} (its mean is "
+        f"the logit) and {manifest.outputs.features} pooled features; "
+        f"{manifest.outputs.activation}",
+        f"- Labels: {', '.join(manifest.labels)}",
+        f"- Temperature: {manifest.calibration.temperature} (chosen on "
+        f"{manifest.calibration.split})",
+        f"- Recipe `{provenance['recipe']['name']}`, seed {provenance['recipe']['seed']}, weights "
+        f"from {provenance['weights']['source']}, data fingerprint "
+        f"`{provenance['data']['fingerprint'][:16]}`",
+        "",
+        "| file | format | precision | bytes |",
+        "|---|---|---|---|",
+        *(
+            f"| {f.path} | {f.format} | {f.precision} | {f.size_bytes} |"
+            for f in manifest.files
+            if f.format
+        ),
+        "",
+        "## Operating points",
+        "",
+        "| name | threshold | sensitivity (95 %) | specificity (95 %) | split | rule |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {p.name} | {p.threshold:.4f} | {_interval(p.sensitivity)} | "
+            f"{_interval(p.specificity)} | {p.split} | {p.rule} |"
+            for p in manifest.operating_points
+        ),
+        "",
+        "## Accuracy kept",
+        "",
+        "DeLong intervals; differences are paired, on the same images. Validation is held out by "
+        "patient from the training split of the same hospital: it is easier than any clinic.",
+        "",
+        "| model | engine | split | images | AUC (95 %) | difference to float (95 %) | p | "
+        "equal decisions | largest probability difference |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(_metrics_row(row) for row in manifest.metrics),
+        "",
+        "## Training data",
+        "",
+        "Chest X-Ray Images (Pneumonia), children of one to five years, Guangzhou Women and "
+        "Children's Medical Center; Kermany et al., Cell 172:1122 (2018), CC BY 4.0. Images: "
+        + ", ".join(f"{key} {count}" for key, count in provenance["data"]["counts"].items())
+        + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _interval(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
+
+
+def _metrics_row(row: ModelMetrics) -> str:
+    cells = [row.model, row.engine, row.split, str(row.images), str(row.auc)]
+    if row.difference is None:
+        cells += ["", "", "", ""]
+    else:
+        d = row.difference
+        cells += [
+            f"{d.difference:+.4f} ({d.low:+.4f} to {d.high:+.4f})",
+            f"{d.p_value:.2f}",
+            f"{row.agreement:.4f}",
+            f"{row.max_probability_difference:.4f}",
+        ]
+    return "| " + " | ".join(cells) + " |"
