@@ -235,9 +235,7 @@ def _check_outputs(manifest: Manifest) -> None:
             f"manifest.json: activation {outputs.activation!r} (of {ACTIVATIONS}), labels "
             f"{labels} and map_shape {outputs.map_shape} do not fit together"
         )
-    if not (
-        all(1 <= side <= 64 for side in outputs.map_shape) and 1 <= outputs.features <= 65536
-    ):
+    if not (all(1 <= side <= 64 for side in outputs.map_shape) and 1 <= outputs.features <= 65536):
         raise InvalidValueError(
             f"manifest.json: outputs {outputs.map_shape}, {outputs.features} are out of range"
         )

@@ -100,9 +100,7 @@ def auc_interval(labels: ArrayLike, scores: ArrayLike) -> Estimate:
     return Estimate(value, _sigmoid(logit - half), _sigmoid(logit + half))
 
 
-def auc_difference(
-    labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike
-) -> PairedDifference:
+def auc_difference(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) -> PairedDifference:
     """DeLong's paired test: AUC(b) - AUC(a) on the same images."""
     values, covariance = _delong([_split(labels, scores_a), _split(labels, scores_b)])
     difference = float(values[1] - values[0])
@@ -199,9 +197,7 @@ def expected_calibration_error(
     return float(error)
 
 
-def _checked(
-    labels: ArrayLike, scores: ArrayLike
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     label = np.asarray(labels)
     score = np.asarray(scores, dtype=np.float64)
     if label.shape != score.shape or label.ndim != 1:
@@ -215,9 +211,7 @@ def _checked(
     return label.astype(bool), score
 
 
-def _split(
-    labels: ArrayLike, scores: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _split(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     label, score = _checked(labels, scores)
     return score[label], score[~label]
 

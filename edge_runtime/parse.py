@@ -10,7 +10,6 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, TypeVar
 
 from edge_runtime.errors import InvalidValueError
@@ -32,7 +31,7 @@ def from_mapping(cls: type[T], mapping: object, where: str) -> T:
     """
     if not isinstance(mapping, Mapping):
         raise InvalidValueError(f"{where}: expected an object, got {_show(mapping)}")
-    hints = _hints(cls)
+    hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:
@@ -42,9 +41,7 @@ def from_mapping(cls: type[T], mapping: object, where: str) -> T:
     for name, field in fields.items():
         if name in mapping:
             values[name] = _convert(hints[name], mapping[name], f"{where}.{name}")
-        elif (
-            field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        ):
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InvalidValueError(f"{where}: missing key {name!r}")
     return cls(**values)
 
@@ -58,11 +55,6 @@ def to_mapping(value: object) -> Any:
     if isinstance(value, (list, tuple)):
         return [to_mapping(item) for item in value]
     return value
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -84,9 +76,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         elif len(arguments) == len(value):
             item_hints = list(arguments)
         else:
-            raise InvalidValueError(
-                f"{where}: expected {len(arguments)} items, got {_show(value)}"
-            )
+            raise InvalidValueError(f"{where}: expected {len(arguments)} items, got {_show(value)}")
         return tuple(
             _convert(item_hint, item, f"{where}[{i}]")
             for i, (item_hint, item) in enumerate(zip(item_hints, value, strict=True))

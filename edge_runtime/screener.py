@@ -1,6 +1,6 @@
 """Bytes -> record: the whole of the main job.
 
-    with bytes: sha256 -> prepare -> engine -> evidence map -> logits -> probability -> decision
+bytes: sha256 -> prepare -> engine -> evidence map -> logits -> probability -> decision
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.bundle import Bundle, load_bundle
-from edge_runtime.engines import Engine, RawOutputs, load_engine
+from edge_runtime.engines import RawOutputs
+from edge_runtime.engines.pool import EnginePool
 from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
-from edge_runtime.manifest import BundledFile, KnownAnswer, OperatingPoint
+from edge_runtime.manifest import KnownAnswer, OperatingPoint
 from edge_runtime.preprocess import prepare, prepare_pixels
 from edge_runtime.record import ModelIdentity, Quality, Record, RecordError
 
@@ -46,14 +46,17 @@ class Screener:
         'normal'
     """
 
-    def __init__(
-        self, bundle: Bundle, engine: Engine, file: BundledFile, operating_point: OperatingPoint
-    ) -> None:
-        self.bundle, self.engine, self.operating_point = bundle, engine, operating_point
-        self._offset = np.array(file.logit_offset)
-        self._lock = threading.Lock()
+    def __init__(self, bundle: Bundle, pool: EnginePool, operating_point: OperatingPoint) -> None:
+        self.bundle, self.operating_point = bundle, operating_point
+        self._pool = pool
+        self._offset = np.array(pool.file.logit_offset)
         manifest = bundle.manifest
-        self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, engine.name)
+        self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name)
+
+    @property
+    def engine_name(self) -> str:
+        """The engine in use, with its version."""
+        return self._pool.name
 
     @classmethod
     def load(
@@ -62,6 +65,7 @@ class Screener:
         *,
         engine: str = "auto",
         threads: int | None = None,
+        parallel: int = 1,
         operating_point: str | None = None,
         threshold: float | None = None,
         check: bool = True,
@@ -71,7 +75,8 @@ class Screener:
         Args:
             bundle: Bundle folder; by default the one in the package.
             engine: "auto", "litert", "onnxruntime" or "tflite-runtime".
-            threads: Threads per inference.
+            threads: Threads per inference; by default the processors, at most 4.
+            parallel: How many threads may be inside the model at the same time.
             operating_point: A name from the manifest; by default the manifest's own default.
             threshold: A probability in (0, 1) instead of a named operating point.
             check: Compare one known-answer vector before anything is screened.
@@ -87,8 +92,7 @@ class Screener:
             if not 0 < threshold < 1:
                 raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
             point = dataclasses.replace(point, name="custom", threshold=threshold, uncertain=None)
-        loaded, file = load_engine(engine, opened, threads)
-        screener = cls(opened, loaded, file, point)
+        screener = cls(opened, EnginePool(engine, opened, threads, parallel), point)
         if check:
             for answer in opened.manifest.known_answers[:1]:
                 screener.check_known_answer(answer)
@@ -141,9 +145,8 @@ class Screener:
         return Examination(record, pixels, self._disease_map(outputs))
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
-        """Inference alone, one caller at a time."""
-        with self._lock:
-            return self.engine.run(pixels)
+        """Inference alone: (height, width, 1) uint8 -> map and features."""
+        return self._pool.run(pixels)
 
     def logits(self, outputs: RawOutputs) -> NDArray[np.float64]:
         """(units,) logits before temperature: mean of the map plus the file's offset.
@@ -154,9 +157,7 @@ class Screener:
         # float64 so that the order of summation does not show in the record
         logits = outputs.evidence_map.mean(axis=(0, 1), dtype=np.float64) + self._offset
         if not np.isfinite(logits).all():
-            raise ImageError(
-                ErrorCode.INFERENCE_FAILED, f"engine {self.engine.name} gave {logits}"
-            )
+            raise ImageError(ErrorCode.INFERENCE_FAILED, f"engine {self.engine_name} gave {logits}")
         return np.asarray(logits)
 
     def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
@@ -182,15 +183,15 @@ class Screener:
                 f"known answer {answer.name!r}: the prepared image differs from the one the model "
                 "was made with; this Pillow build decodes or resizes differently"
             )
-        expected = answer.logits.get(self.engine.family)
+        expected = answer.logits.get(self._pool.family)
         if expected is None:
             return None
         difference = float(np.abs(self.logits(self.run(pixels)) - expected).max())
-        if difference > answer.tolerance[self.engine.family]:
+        if difference > answer.tolerance[self._pool.family]:
             raise EngineError(
-                f"known answer {answer.name!r}: engine {self.engine.name} is off by "
+                f"known answer {answer.name!r}: engine {self.engine_name} is off by "
                 f"{difference:.3f} in logits, at most "
-                f"{answer.tolerance[self.engine.family]} is allowed; "
+                f"{answer.tolerance[self._pool.family]} is allowed; "
                 "its kernels give wrong scores on this processor, use another engine"
             )
         return difference
@@ -266,6 +267,15 @@ class Screener:
             probabilities=probabilities,
             timing_ms=timing_ms,
         )
+
+
+def hash_file(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file as records show it.
+
+    Raises:
+        ImageError: It cannot be read.
+    """
+    return hashlib.sha256(read_file(path)).hexdigest()
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:

@@ -79,5 +79,3 @@ def choose_operating_points(
             "the largest sum of sensitivity and specificity on validation (Youden's index)",
         ),
     )
-
-

@@ -74,9 +74,7 @@ def compare(
                 auc=auc_interval(positive, scores.logits),
                 difference=auc_difference(positive, reference.logits, scores.logits),
                 agreement=float(agree.mean()),
-                max_probability_difference=float(
-                    np.abs(probability - reference_probability).max()
-                ),
+                max_probability_difference=float(np.abs(probability - reference_probability).max()),
             )
         )
     return tuple(rows)

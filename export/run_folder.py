@@ -112,5 +112,5 @@ def choose_representative(images: Sequence[Image], count: int) -> list[Image]:
     for kind in sorted(quota):
         pool = by_kind[kind]
         positions = np.linspace(0, len(pool) - 1, min(quota[kind], len(pool)))
-        chosen += [pool[int(round(p))] for p in positions]
+        chosen += [pool[round(p)] for p in positions]
     return sorted(chosen, key=lambda i: i.path)

@@ -49,7 +49,9 @@ def to_int8_onnx(
     weight_type: QuantType = QuantType.QUInt8,
     reduce_range: bool = False,
 ) -> bytes:
-    """Per-channel 8-bit weights and 8-bit activations, uint8 pixels in; ranges from the representative images.
+    """Per-channel 8-bit weights, 8-bit activations, uint8 pixels in.
+
+    The activations' ranges come from `representative`, (n, height, width, 1) uint8.
 
     Raises:
         EngineError: The input's quantisation is not exactly the normalisation.
@@ -77,7 +79,7 @@ def to_int8_onnx(
     return bytes(proto.SerializeToString())
 
 
-class _Representative(CalibrationDataReader):  # type: ignore[misc]
+class _Representative(CalibrationDataReader):
     def __init__(self, pixels: NDArray[np.uint8]) -> None:
         self._images = iter(pixels)
 

@@ -34,7 +34,7 @@ def augment(
         result = np.clip(result + noise + 0.5, 0, 255).astype(np.uint8)
     if policy.erase and rng.random() < policy.erase:
         _erase(result, rng)
-    return result[:, :, np.newaxis]
+    return np.asarray(result[:, :, np.newaxis], dtype=np.uint8)
 
 
 def _scale(policy: Augmentation, strength: float) -> Augmentation:

@@ -21,9 +21,7 @@ def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
     )
     left.set(xlabel="epoch", ylabel="cross-entropy")
     right.plot(epochs, [entry["validation_auc"] for entry in history], marker="o", label="plain")
-    right.plot(
-        epochs, [entry["corrupted_auc"] for entry in history], marker="o", label="corrupted"
-    )
+    right.plot(epochs, [entry["corrupted_auc"] for entry in history], marker="o", label="corrupted")
     right.set(xlabel="epoch", ylabel="validation AUC")
     head = sum(entry["phase"] == "head" for entry in history)
     for axes in (left, right):

@@ -110,9 +110,7 @@ def split_by_patient(samples: list[Sample], fraction: float, seed: int) -> Split
 def phantom_samples(count: int, first_seed: int = 0) -> list[Sample]:
     """Drawn stand-ins, alternately normal and pneumonia, each its own patient."""
     return [
-        Sample(
-            f"phantom/{seed}", "bacterial" if seed % 4 == 1 else "viral", f"phantom{seed}"
-        )
+        Sample(f"phantom/{seed}", "bacterial" if seed % 4 == 1 else "viral", f"phantom{seed}")
         if seed % 2
         else Sample(f"phantom/{seed}", "normal", f"phantom{seed}")
         for seed in range(first_seed, first_seed + count)

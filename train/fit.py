@@ -122,9 +122,7 @@ class _Arrays:
             validation,
             corrupted,
             (targets(split.validation, labels) > 0).astype(np.int64),
-            fingerprint(
-                split.train + split.validation, np.concatenate([train, validation])
-            ),
+            fingerprint(split.train + split.validation, np.concatenate([train, validation])),
         )
 
 
@@ -199,9 +197,7 @@ def _train(
         )
         weights = model.get_weights()
         run.save_snapshot(epoch + 1, weights)
-        run.save_state(
-            State(weights, [np.asarray(v) for v in model.optimizer.variables], history)
-        )
+        run.save_state(State(weights, [np.asarray(v) for v in model.optimizer.variables], history))
         run.keep_snapshots(_needed_snapshots(history, plan.average_last))
         draw_curves(history, run.path / "curves.png")
     if state:  # every epoch was already done
@@ -247,7 +243,9 @@ def _run_epoch(
             # Otherwise the dropout masks after a resume would be those of the first epoch.
             layer.seed_generator.state.assign(np.array([recipe.seed, epoch], dtype=np.uint32))
     rates = _learning_rates(recipe, epoch, len(batches))
-    with tqdm(total=len(batches), desc=f"epoch {epoch + 1}/{total}", leave=False, disable=None) as bar:
+    with tqdm(
+        total=len(batches), desc=f"epoch {epoch + 1}/{total}", leave=False, disable=None
+    ) as bar:
 
         def before_batch(batch: int, logs: object = None) -> None:
             model.optimizer.learning_rate = rates[batch]
@@ -303,7 +301,7 @@ def disease_logit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log odds of any pneumonia, (n,), from one logit or from softmax logits with normal first."""
     if logits.shape[1] == 1:
         return logits[:, 0]
-    return np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0]
+    return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
 
 
 def _finish(

@@ -1,11 +1,11 @@
 """What a training run leaves behind, and the state that lets an interrupted one go on.
 
-    run.json         recipe, seed, weights, data fingerprint, versions, source commit, outcome
-    splits.json      every image of train and validation with its kind
-    history.json     one entry per epoch;  curves.png shows it
-    model.keras      the finished model;  validation.csv its logits
-    state.npz        weights, optimiser and history after the last whole epoch
-    snapshots/       weights of the best and the last epochs
+run.json         recipe, seed, weights, data fingerprint, versions, source commit, outcome
+splits.json      every image of train and validation with its kind
+history.json     one entry per epoch;  curves.png shows it
+model.keras      the finished model;  validation.csv its logits
+state.npz        weights, optimiser and history after the last whole epoch
+snapshots/       weights of the best and the last epochs
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +133,7 @@ def write_json(path: Path, value: object) -> None:
 def _save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     temporary = path.with_name(path.name + ".part")
     with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        cast(Any, np.savez)(file, **arrays)  # numpy's stubs take the names for its own
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

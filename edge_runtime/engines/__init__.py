@@ -1,4 +1,4 @@
-"""Inference engines: one module each with the same names, chosen by `load_engine`.
+"""Inference engines: one module each with the same names, chosen by `choose_engine`.
 
 An engine module has NAME, FORMAT (which model file it reads), FAMILY (engines of a family give
 the same bytes), REQUIRES (what to install), `is_available()` and `load(model, threads)`.
@@ -79,24 +79,6 @@ def choose_engine(name: str, bundle: Bundle) -> tuple[ModuleType, BundledFile]:
             return module, file
     remedies = "; or ".join(engine_module(n).REQUIRES for n in ENGINE_NAMES)
     raise EngineError(f"no inference engine is installed: {remedies}")
-
-
-def load_engine(name: str, bundle: Bundle, threads: int | None = None) -> tuple[Engine, BundledFile]:
-    """Load a bundle's model into an engine ("auto" or one of ENGINE_NAMES).
-
-    Args:
-        name: Engine name.
-        bundle: Where the model comes from; its checksum is verified first.
-        threads: Threads per inference, by default the processors this process may use, at most 4.
-
-    Raises:
-        EngineError: The engine is missing or cannot load the model.
-        BundleError: The model file is not what the manifest says.
-    """
-    module, file = choose_engine(name, bundle)
-    model = bundle.read(file)
-    engine: Engine = module.load(model, threads or default_threads())
-    return engine, file
 
 
 def default_threads() -> int:

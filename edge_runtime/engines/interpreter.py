@@ -37,6 +37,6 @@ class InterpreterEngine:
         values: NDArray[Any] = self._interpreter.get_tensor(detail["index"])[0]
         scale, zero_point = detail["quantization"]
         if values.dtype == np.float32:
-            return values
+            return np.asarray(values)
         # int8 minus the zero point overflows int8, hence the cast first.
-        return ((values.astype(np.int32) - zero_point) * np.float32(scale)).astype(np.float32)
+        return np.asarray((values.astype(np.int32) - zero_point) * np.float32(scale), np.float32)

@@ -39,9 +39,7 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def read(
-    data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: int
-) -> Image.Image:
+def read(data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: int) -> Image.Image:
     """Decode one raster image to mode "L". See `edge_runtime.readers.read_grey`.
 
     Raises:
@@ -138,4 +136,4 @@ def scale_to_8_bits(pixels: np.ndarray) -> np.ndarray:
     table = ((np.arange(largest + 1, dtype=np.uint32) * 255 + largest // 2) // largest).astype(
         np.uint8
     )
-    return table[pixels]
+    return np.asarray(table[pixels])

@@ -1,0 +1,82 @@
+# make demo and make test set up everything they need in .venv, and are quick the second time.
+
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not sys.version_info >= (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+PIP_QUIET := --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench train export clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: $(VENV)/.runtime  ## screen drawn radiographs with the built-in model: proof of an installation
+	$(BIN)/cxr-edge demo --output demo
+
+test: $(VENV)/.dev $(VENV)/.tflite-runtime  ## run all tests; what is missing here is skipped by name
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## formatting, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+DATA ?= ../shared/data/chest_xray
+WEIGHTS ?= imagenet
+RUN ?= runs/default
+BUNDLE ?= bundles/default
+
+train: $(VENV)/.dev  ## train the default recipe: DATA=, WEIGHTS=, RUN=
+	$(BIN)/python -m train fit --recipe default --data $(DATA) --weights $(WEIGHTS) --output $(RUN)
+
+export: $(VENV)/.dev  ## export RUN as BUNDLE, if the verification gate lets it
+	$(BIN)/python -m export $(RUN) --data $(DATA) --output $(BUNDLE)
+
+bench: $(VENV)/.dev  ## accuracy of BUNDLE against its float model on DATA/test
+	$(BIN)/python -m benchmarks accuracy --bundle $(BUNDLE) --float $(BUNDLE)-float \
+		--data $(DATA)/test --output build/accuracy
+
+clean:  ## remove the environments and what was built
+	rm -rf $(VENV) .venv-* build dist demo .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+ifdef UV
+	uv venv --quiet --python $(PYTHON) $(VENV)
+else
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_QUIET) --upgrade 'pip>=25.1'
+endif
+
+$(VENV)/.runtime: pyproject.toml | $(BIN)/python
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python -e .
+else
+	$(BIN)/python -m pip install $(PIP_QUIET) -e .
+endif
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python -e '.[onnx]' --group dev
+else
+	$(BIN)/python -m pip install $(PIP_QUIET) -e '.[onnx]' --group dev
+endif
+	@touch $@ $(VENV)/.runtime
+
+# tflite-runtime needs numpy 1 and Python 3.11: an environment of its own, skipped where there is none.
+$(VENV)/.tflite-runtime: pyproject.toml | $(BIN)/python
+	@if python3.11 -c '' 2>/dev/null && python3.11 -m venv .venv-tflite-runtime && \
+	    .venv-tflite-runtime/bin/python -m pip install $(PIP_QUIET) --no-deps -e . && \
+	    .venv-tflite-runtime/bin/python -m pip install $(PIP_QUIET) pillow 'tflite-runtime>=2.14' 'numpy<2'; \
+	then echo "tflite-runtime environment ready"; \
+	else rm -rf .venv-tflite-runtime; echo "no tflite-runtime here: its tests will be skipped"; fi
+	@touch $@

@@ -1,0 +1,1 @@
+"""Benchmarks that hold both ends against each other: `python -m benchmarks --help`."""

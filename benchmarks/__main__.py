@@ -1,0 +1,47 @@
+"""Benchmarks of a bundle: see the help of each verb."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from edge_runtime.bundle import DEFAULT_BUNDLE
+from edge_runtime.errors import CxrEdgeError
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    accuracy = verbs.add_parser(
+        "accuracy",
+        help="every file of a bundle against the float model; exit 1 if AUC is not preserved",
+        description="Screens a labelled folder (sub-folders PNEUMONIA and another) with the float "
+        "model and with every file of a bundle, through edge_runtime. Exit status 1 when the "
+        "lower 95 % limit of an AUC difference is below -0.005.",
+        epilog="example: python -m benchmarks accuracy --bundle bundles/default "
+        "--float bundles/default-float --data chest_xray/test --output docs/results/test",
+    )
+    accuracy.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    accuracy.add_argument(
+        "--float", type=Path, required=True, dest="reference", help="the float bundle"
+    )
+    accuracy.add_argument("--data", type=Path, required=True, help="labelled folder")
+    accuracy.add_argument("--output", type=Path, required=True, help="folder for the results")
+    arguments = parser.parse_args(argv)
+    try:
+        from benchmarks.accuracy import run_accuracy  # matplotlib takes a second to import
+
+        preserved = run_accuracy(
+            arguments.bundle, arguments.reference, arguments.data, arguments.output
+        )
+    except CxrEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not preserved:
+        print("AUC is NOT preserved", file=sys.stderr)
+    return 0 if preserved else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""cxr-edge: chest X-ray pneumonia screening, offline. Screening support, not a diagnosis."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from edge_runtime import __version__
+from edge_runtime.errors import CxrEdgeError
+
+VERBS = ("screen", "info", "verify", "demo")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, call, and turn the outcome into an exit code (see docs/contract.md)."""
+    arguments_given = sys.argv[1:] if argv is None else argv
+    try:
+        arguments = _parser(arguments_given).parse_args(arguments_given)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except CxrEdgeError as error:
+        print(f"cxr-edge: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(
+            "\ncxr-edge: interrupted; what was written is valid, --resume goes on from it",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 2
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cxr-edge", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"cxr-edge {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    # Only the verb that is asked for is imported: a cold start matters on a small board.
+    wanted = [verb for verb in VERBS if argv[:1] == [verb]] or VERBS
+    for verb in wanted:
+        importlib.import_module(f"edge_runtime.commands.{verb}").add_parser(verbs)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

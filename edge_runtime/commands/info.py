@@ -1,0 +1,91 @@
+"""Version, bundle, engines and machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+from edge_runtime import __version__
+from edge_runtime.bundle import load_bundle
+from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
+from edge_runtime.errors import CxrEdgeError
+from edge_runtime.metrics import Estimate
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "info",
+        help="version, bundle, engine, machine, and what optional parts would need",
+        description="Say what is installed here and what would be used.",
+        epilog="example: cxr-edge info --json",
+    )
+    parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    bundle = load_bundle(arguments.bundle)
+    manifest = bundle.manifest
+    try:
+        automatic = choose_engine("auto", bundle)[0].NAME
+    except CxrEdgeError as error:
+        automatic = f"none: {error}"
+    engines = {
+        name: "installed"
+        if engine_module(name).is_available()
+        else f"missing: {engine_module(name).REQUIRES}"
+        for name in ENGINE_NAMES
+    }
+    facts = {
+        "cxr-edge": __version__,
+        "python": platform.python_version(),
+        "numpy": _version("numpy"),
+        "pillow": _version("pillow"),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "bundle": str(bundle.folder),
+        "model": f"{manifest.name} {manifest.version}",
+        "model sha256": bundle.sha256,
+        "input": f"{manifest.input.height} x {manifest.input.width} greyscale",
+        "labels": ", ".join(manifest.labels),
+        "engine auto": automatic,
+    }
+    points = {
+        p.name: {
+            "threshold": p.threshold,
+            "sensitivity": p.sensitivity.value,
+            "specificity": p.specificity.value,
+            "split": p.split,
+        }
+        for p in manifest.operating_points
+    }
+    if arguments.json:
+        print(json.dumps(facts | {"engines": engines, "operating_points": points}, indent=1))
+        return 0
+    for key, value in facts.items():
+        print(f"{key:14} {value}")
+    for name, state in engines.items():
+        print(f"{'engine':14} {name}: {state}")
+    for point in manifest.operating_points:
+        print(
+            f"{'operating at':14} {point.name}: probability >= {point.threshold:.4f}, on "
+            f"{point.split} sensitivity {_percent(point.sensitivity)}, "
+            f"specificity {_percent(point.specificity)}"
+        )
+    print(f"\n{manifest.intended_use}", file=sys.stderr)
+    return 0
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "missing"

@@ -1,0 +1,165 @@
+"""Screen files, folders, or paths from standard input."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from edge_runtime.batch import examine_many
+from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
+from edge_runtime.engines import default_threads
+from edge_runtime.errors import ImageError, InvalidValueError
+from edge_runtime.heatmap import overlay
+from edge_runtime.inputs import Input, find_inputs
+from edge_runtime.output import FORMATS, RecordWriter, drop_unfinished_line, read_done
+from edge_runtime.progress import Progress
+from edge_runtime.report import write_report
+from edge_runtime.screener import Examination, Screener, hash_file
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "screen",
+        help="screen radiographs",
+        description="Screen radiographs: files, folders (recursively), or - for paths on "
+        "standard input, one a line. Results go to standard output or --output.",
+        epilog="example: cxr-edge screen ward3/ --format csv --output ward3.csv --heatmaps maps/",
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--output", metavar="FILE", help="append results here, a line each")
+    parser.add_argument(
+        "--resume", action="store_true", help="skip what --output already has, by content"
+    )
+    parser.add_argument("--heatmaps", metavar="DIR", help="write an overlay picture per image")
+    parser.add_argument("--report", metavar="FILE", help="write one HTML page of all results")
+    parser.add_argument("--timings", action="store_true", help="add timing_ms to the records")
+    add_model_options(parser)
+    add_decision_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    _check(arguments)
+    workers = arguments.threads or default_threads()
+    screener = load_screener(arguments, parallel=workers)
+    point = screener.operating_point
+    print(
+        f"{screener.bundle.manifest.name} {screener.bundle.manifest.version} on "
+        f"{screener.engine_name}, operating point {point.name} (probability >= "
+        f"{point.threshold:.4f}). Screening support, not a diagnosis.",
+        file=sys.stderr,
+    )
+    done = _prepare_output(arguments)
+    counts: Counter[str] = Counter()
+    kept: list[Examination] = []
+    with _open_output(arguments.output) as (file, name):
+        writer = RecordWriter(file, arguments.format, name)
+        progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
+        results = examine_many(
+            screener, _inputs(arguments, done, counts), workers, arguments.timings
+        )
+        with contextlib.closing(results):
+            for result in results:
+                writer.write(result.record)
+                counts[result.record.decision or result.record.status] += 1
+                if arguments.heatmaps:
+                    _write_heatmap(Path(arguments.heatmaps), result)
+                if arguments.report:
+                    kept.append(result)
+                progress.step()
+        progress.clear()
+        writer.close()
+    if arguments.report:
+        page = write_report(kept, screener.bundle.manifest, point, "Screened radiographs")
+        Path(arguments.report).write_text(page, encoding="utf-8")
+    return _summarise(counts, screener)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.resume and not arguments.output:
+        raise InvalidValueError("--resume needs --output, the file to go on with")
+    if arguments.resume and arguments.format == "table":
+        raise InvalidValueError("--resume needs --format jsonl or csv")
+    if arguments.operating_point and arguments.threshold is not None:
+        raise InvalidValueError("--operating-point and --threshold exclude each other")
+    output = arguments.output
+    if output and not arguments.resume and os.path.exists(output) and os.path.getsize(output):
+        raise InvalidValueError(
+            f"{output} holds results already; add --resume to go on with it, or name another file"
+        )
+    if arguments.heatmaps:
+        Path(arguments.heatmaps).mkdir(parents=True, exist_ok=True)
+
+
+def _prepare_output(arguments: argparse.Namespace) -> set[tuple[str, str]]:
+    if not (arguments.resume and os.path.exists(arguments.output)):
+        return set()
+    drop_unfinished_line(arguments.output)
+    return read_done(arguments.output, arguments.format)
+
+
+@contextlib.contextmanager
+def _open_output(path: str | None) -> Iterator[tuple[BinaryIO, str]]:
+    if path is None:
+        yield sys.stdout.buffer, "standard output"
+        return
+    with open(path, "ab") as file:
+        yield file, path
+
+
+def _inputs(
+    arguments: argparse.Namespace, done: set[tuple[str, str]], counts: Counter[str]
+) -> Iterator[Input]:
+    known = {source for source, _ in done}
+    for item in _all_inputs(arguments):
+        if item.source in known and item.error is None:
+            with contextlib.suppress(ImageError):  # unreadable now: the record will say so
+                if (item.source, hash_file(item.path)) in done:
+                    counts["skipped"] += 1
+                    continue
+        yield item
+
+
+def _all_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
+    own = {
+        os.path.abspath(p) for p in (arguments.output, arguments.heatmaps, arguments.report) if p
+    }
+    for path in arguments.paths:
+        if path == "-":
+            lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)
+            yield from find_inputs((os.fsdecode(line) for line in lines if line), own)
+        else:
+            yield from find_inputs([path], own)
+
+
+def _count(arguments: argparse.Namespace) -> int | None:
+    if "-" in arguments.paths:
+        return None
+    return sum(1 for _ in _all_inputs(arguments))
+
+
+def _write_heatmap(folder: Path, result: Examination) -> None:
+    if result.pixels is None or result.evidence_map is None:
+        return
+    record = result.record
+    stem = Path(record.source).stem or "image"
+    # The hash keeps files of one name from different folders apart.
+    name = f"{stem}-{(record.sha256 or '')[:8]}.jpeg"
+    overlay(result.pixels, result.evidence_map).save(folder / name, format="JPEG", quality=88)
+
+
+def _summarise(counts: Counter[str], screener: Screener) -> int:
+    total = sum(counts.values())
+    if total == 0:
+        print("no files found to screen", file=sys.stderr)
+        return 2
+    parts = [f"{count} {name}" for name, count in sorted(counts.items())]
+    print(f"{total} files: {', '.join(parts)}", file=sys.stderr)
+    return 1 if counts["error"] or counts["rejected"] else 0

@@ -1,0 +1,152 @@
+"""Where records go: a table for people, JSON Lines and CSV for programs; and going on later."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import sys
+import time
+from typing import BinaryIO
+
+from edge_runtime.errors import CxrEdgeError, InvalidValueError
+from edge_runtime.record import Record
+
+FORMATS = ("table", "jsonl", "csv")
+
+CSV_COLUMNS = (
+    "source", "sha256", "status", "probability", "decision", "operating_point", "threshold",
+    "accepted", "flags", "ood_score", "model", "version", "model_sha256", "engine",
+    "error_code", "error_message",
+)  # fmt: skip
+
+_SYNC_SECONDS = 1.0
+
+
+class OutputError(CxrEdgeError):
+    """Results cannot be written (full disk, vanished mount); what was written is valid."""
+
+
+class RecordWriter:
+    """Appends records one whole line at a time, to a file or standard output."""
+
+    def __init__(self, file: BinaryIO, format_name: str, name: str) -> None:
+        self._file, self._format, self._name = file, format_name, name
+        self._can_sync = file is not sys.stdout.buffer
+        self._synced = time.monotonic()
+        if format_name == "csv" and not (self._can_sync and file.tell() > 0):
+            self._write_line(csv_line(CSV_COLUMNS))
+        if format_name == "table":
+            self._write_line(f"{'decision':10} {'probability':>11}  source")
+
+    def write(self, record: Record) -> None:
+        """Append one record.
+
+        Raises:
+            OutputError: The line could not be written; a part of it was taken back.
+        """
+        if self._format == "jsonl":
+            self._write_line(record.to_json())
+        elif self._format == "csv":
+            self._write_line(csv_line(_csv_cells(record)))
+        else:
+            self._write_line(table_line(record))
+
+    def close(self) -> None:
+        """Make sure that everything is on the disk."""
+        self._sync()
+
+    def _write_line(self, line: str) -> None:
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
+        start = self._file.tell() if self._can_sync else 0
+        try:
+            self._file.write(data)
+            self._file.flush()
+            if time.monotonic() - self._synced > _SYNC_SECONDS:
+                self._sync()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            if self._can_sync:
+                _take_back(self._file, start)
+            raise OutputError(
+                f"cannot write results to {self._name}: {error.strerror or error}; what was "
+                "written is valid, and the same command with --resume goes on"
+            ) from error
+
+    def _sync(self) -> None:
+        if self._can_sync:
+            os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+
+def _take_back(file: BinaryIO, length: int) -> None:
+    with contextlib.suppress(OSError):  # the mount is gone: --resume drops an unfinished line
+        os.ftruncate(file.fileno(), length)
+
+
+def csv_line(cells: object) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="").writerow(cells)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def _csv_cells(record: Record) -> list[object]:
+    quality, model, error = record.quality, record.model, record.error
+    return [
+        record.source, record.sha256, record.status, record.probability, record.decision,
+        record.operating_point, record.threshold, quality.accepted, " ".join(quality.flags),
+        quality.ood_score, model.name, model.version, model.sha256, model.engine,
+        error.code if error else None, error.message if error else None,
+    ]  # fmt: skip
+
+
+def table_line(record: Record) -> str:
+    """One line for people."""
+    if record.error is not None:
+        return f"{record.status:10} {'':>11}  {record.error.message} [{record.error.code}]"
+    probability = "" if record.probability is None else f"{record.probability:.4f}"
+    return f"{record.decision or record.status:10} {probability:>11}  {record.source}"
+
+
+def drop_unfinished_line(path: str) -> None:
+    """Cut a last line that has no end, as a power cut leaves it."""
+    with open(path, "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        position = size
+        while position > 0:
+            step = min(65536, position)
+            file.seek(position - step)
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                position = position - step + newline + 1
+                break
+            position -= step
+        if position < size:
+            file.truncate(position)
+
+
+def read_done(path: str, format_name: str) -> set[tuple[str, str]]:
+    """(source, sha256) of every input that `path` already holds a result for.
+
+    Inputs that could not be read have no sha256 and are tried again.
+
+    Raises:
+        InvalidValueError: The file is not of that format.
+    """
+    done: set[tuple[str, str]] = set()
+    with open(path, encoding="utf-8", newline="") as file:
+        if format_name == "csv":
+            rows = csv.DictReader(file)
+            if rows.fieldnames is not None and tuple(rows.fieldnames) != CSV_COLUMNS:
+                raise InvalidValueError(f"{path} is not a CSV of ours; name another --output")
+            return {(row["source"], row["sha256"]) for row in rows if row["sha256"]}
+        for number, line in enumerate(file, 1):
+            try:
+                record = Record.from_json(line)
+            except ValueError as error:
+                raise InvalidValueError(f"{path}, line {number}: not JSON ({error})") from error
+            if record.sha256:
+                done.add((record.source, record.sha256))
+    return done
