@@ -182,6 +182,7 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 def _check(manifest: Manifest) -> None:
+    _check_outputs(manifest)
     names = [file.path for file in manifest.files]
     if len(set(names)) != len(names):
         raise InvalidValueError(f"manifest.json: files are listed twice: {names}")
@@ -200,7 +201,6 @@ def _check(manifest: Manifest) -> None:
             raise InvalidValueError(f"{where}: format {file.format!r} is none of {FORMATS}")
         if file.format and len(file.logit_offset) != units:
             raise InvalidValueError(f"{where}: logit_offset needs {units} values")
-    _check_outputs(manifest)
     if not 0.01 <= manifest.calibration.temperature <= 100:
         raise InvalidValueError(
             f"manifest.json: temperature {manifest.calibration.temperature} is not 0.01 to 100"

@@ -6,9 +6,9 @@ import contextlib
 import csv
 import io
 import os
+import stat
 import sys
 import time
-from typing import BinaryIO
 
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.record import Record
@@ -31,11 +31,25 @@ class OutputError(CxrEdgeError):
 class RecordWriter:
     """Appends records one whole line at a time, to a file or standard output."""
 
-    def __init__(self, file: BinaryIO, format_name: str, name: str) -> None:
-        self._file, self._format, self._name = file, format_name, name
-        self._can_sync = file is not sys.stdout.buffer
+    def __init__(self, path: str | None, format_name: str) -> None:
+        """Open `path` to append to it, or take standard output where it is None.
+
+        Raises:
+            OutputError: The file cannot be opened.
+        """
+        self._format, self._name = format_name, path or "standard output"
+        try:
+            # Unbuffered: a line is either in the file or was refused, nothing waits to fail later.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+            self._fd = os.open(path, flags, 0o666) if path else sys.stdout.fileno()
+        except OSError as error:
+            raise OutputError(f"cannot write results to {path}: {error.strerror}") from error
+        status = os.fstat(self._fd)
+        # Pipes and devices cannot be synced or shortened.
+        self._is_file = path is not None and stat.S_ISREG(status.st_mode)
+        self._length = status.st_size if self._is_file else 0
         self._synced = time.monotonic()
-        if format_name == "csv" and not (self._can_sync and file.tell() > 0):
+        if format_name == "csv" and self._length == 0:
             self._write_line(csv_line(CSV_COLUMNS))
         if format_name == "table":
             self._write_line(f"{'decision':10} {'probability':>11}  source")
@@ -55,35 +69,31 @@ class RecordWriter:
 
     def close(self) -> None:
         """Make sure that everything is on the disk."""
-        self._sync()
+        if self._is_file:
+            os.fsync(self._fd)
+        if self._fd != sys.stdout.fileno():
+            os.close(self._fd)
 
     def _write_line(self, line: str) -> None:
         data = line.encode("utf-8", "backslashreplace") + b"\n"
-        start = self._file.tell() if self._can_sync else 0
         try:
-            self._file.write(data)
-            self._file.flush()
-            if time.monotonic() - self._synced > _SYNC_SECONDS:
-                self._sync()
+            written = 0
+            while written < len(data):
+                written += os.write(self._fd, data[written:])
+            if self._is_file and time.monotonic() - self._synced > _SYNC_SECONDS:
+                os.fsync(self._fd)
+                self._synced = time.monotonic()
         except BrokenPipeError:
             raise
         except OSError as error:
-            if self._can_sync:
-                _take_back(self._file, start)
+            if self._is_file:
+                with contextlib.suppress(OSError):  # mount gone: --resume drops a half line
+                    os.ftruncate(self._fd, self._length)
             raise OutputError(
                 f"cannot write results to {self._name}: {error.strerror or error}; what was "
                 "written is valid, and the same command with --resume goes on"
             ) from error
-
-    def _sync(self) -> None:
-        if self._can_sync:
-            os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
-
-
-def _take_back(file: BinaryIO, length: int) -> None:
-    with contextlib.suppress(OSError):  # the mount is gone: --resume drops an unfinished line
-        os.ftruncate(file.fileno(), length)
+        self._length += len(data)
 
 
 def csv_line(cells: object) -> str:

@@ -74,7 +74,8 @@ def _warp(image: Image.Image, policy: Augmentation, rng: np.random.Generator) ->
     sx, sy = mirror / (zoom * stretch), stretch / zoom
     a, b = math.cos(angle) * sx, -math.sin(angle) * sy
     d, e = math.sin(angle) * sx, math.cos(angle) * sy
-    cx, cy = (width - 1) / 2, (height - 1) / 2
+    # Pillow samples at pixel centres, so the middle of the picture is here.
+    cx, cy = width / 2, height / 2
     c = cx - a * (cx + dx) - b * (cy + dy)
     f = cy - d * (cx + dx) - e * (cy + dy)
     if (a, b, c, d, e, f) == (1, 0, 0, 0, 1, 0):

@@ -239,7 +239,7 @@ def _run_epoch(
     """One pass over the training images; the mean loss."""
     batches = TrainingBatches(arrays.train, arrays.target, arrays.weight, recipe, epoch)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.SpatialDropout2D):
+        if isinstance(layer, keras.layers.SpatialDropout2D) and layer.rate > 0:
             # Otherwise the dropout masks after a resume would be those of the first epoch.
             layer.seed_generator.state.assign(np.array([recipe.seed, epoch], dtype=np.uint32))
     rates = _learning_rates(recipe, epoch, len(batches))

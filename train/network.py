@@ -1,7 +1,7 @@
 """Backbone + self-explaining head.
 
-    pixels (n, h, w, 1) 0..255 -> (pixel - 128) / 128 -> backbone -> features (n, h/32, w/32, c)
-    -> 1x1 convolution -> evidence map (n, h/32, w/32, units) -> mean -> logits (n, units)
+    pixels (n, h, w, 1) 0..255 -> (pixel - 128) / 128 -> backbone -> features (n, rows, columns, c)
+    -> 1x1 convolution -> evidence map (n, rows, columns, units) -> mean -> logits (n, units)
 
 A dense unit after global average pooling and a 1x1 convolution before it compute the same logit,
 and the convolution's output is the class activation map. Source: Zhou et al., Learning Deep
@@ -37,13 +37,38 @@ def build_network(recipe: Recipe, weights: str | None) -> keras.Model:
     x = keras.layers.Rescaling(
         PIXEL_SCALE, offset=-PIXEL_ZERO_POINT * PIXEL_SCALE, name="normalise"
     )(inputs)
-    x = _grey_mobilenet_v2(recipe, weights)(x)
+    x = _backbone(recipe, weights)(x)
     x = keras.layers.Identity(name=FEATURES_LAYER)(x)
     # Dropping whole channels here equals dropout on the pooled features.
     x = keras.layers.SpatialDropout2D(recipe.network.dropout, name="dropout")(x)
     x = keras.layers.Conv2D(units, 1, name=MAP_LAYER)(x)
     outputs = keras.layers.GlobalAveragePooling2D(name="logits")(x)
     return keras.Model(inputs, outputs, name=recipe.name.replace("-", "_"))
+
+
+def _backbone(recipe: Recipe, weights: str | None) -> keras.Model:
+    """The named backbone: (n, h, w, 1) normalised -> (n, h/k, w/k, channels)."""
+    name = recipe.network.backbone
+    if name == "mobilenetv2":
+        return _grey_mobilenet_v2(recipe, weights)
+    if name == "plain-cnn":
+        if weights is not None:
+            raise InvalidValueError("plain-cnn has no pretrained weights: --weights none")
+        return _plain_cnn(recipe)
+    raise InvalidValueError(f"unknown backbone {name!r}; there are mobilenetv2 and plain-cnn")
+
+
+def _plain_cnn(recipe: Recipe) -> keras.Model:
+    """Four blocks of 3x3 convolution, batch normalisation, ReLU and 2x2 maximum."""
+    spec = recipe.input
+    inputs = keras.Input((spec.height, spec.width, 1))
+    x = inputs
+    for filters in (16, 32, 64, 128):
+        x = keras.layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=recipe.optimisation.batch_norm_momentum)(x)
+        x = keras.layers.ReLU()(x)
+        x = keras.layers.MaxPooling2D()(x)
+    return keras.Model(inputs, x, name="plain_cnn")
 
 
 def _grey_mobilenet_v2(recipe: Recipe, weights: str | None) -> keras.Model:
@@ -53,8 +78,6 @@ def _grey_mobilenet_v2(recipe: Recipe, weights: str | None) -> keras.Model:
     channels computes the same function from one of them.
     Source: Sandler et al., MobileNetV2, CVPR 2018.
     """
-    if recipe.network.backbone != "mobilenetv2":
-        raise InvalidValueError(f"unknown backbone {recipe.network.backbone!r}")
     spec, alpha = recipe.input, recipe.network.alpha
     grey = keras.applications.MobileNetV2(
         input_shape=(spec.height, spec.width, 1), alpha=alpha, include_top=False, weights=None

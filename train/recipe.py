@@ -22,7 +22,7 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    backbone: str = "mobilenetv2"
+    backbone: str = "mobilenetv2"  # mobilenetv2 | plain-cnn
     alpha: float = 1.0
     dropout: float = 0.2
     labels: tuple[str, ...] = ("normal", "pneumonia")

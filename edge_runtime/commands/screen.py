@@ -9,7 +9,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from edge_runtime.batch import examine_many
 from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
@@ -59,8 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     done = _prepare_output(arguments)
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
-    with _open_output(arguments.output) as (file, name):
-        writer = RecordWriter(file, arguments.format, name)
+    with contextlib.closing(RecordWriter(arguments.output, arguments.format)) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
         results = examine_many(
             screener, _inputs(arguments, done, counts), workers, arguments.timings
@@ -75,7 +73,6 @@ def run(arguments: argparse.Namespace) -> int:
                     kept.append(result)
                 progress.step()
         progress.clear()
-        writer.close()
     if arguments.report:
         page = write_report(kept, screener.bundle.manifest, point, "Screened radiographs")
         Path(arguments.report).write_text(page, encoding="utf-8")
@@ -103,15 +100,6 @@ def _prepare_output(arguments: argparse.Namespace) -> set[tuple[str, str]]:
         return set()
     drop_unfinished_line(arguments.output)
     return read_done(arguments.output, arguments.format)
-
-
-@contextlib.contextmanager
-def _open_output(path: str | None) -> Iterator[tuple[BinaryIO, str]]:
-    if path is None:
-        yield sys.stdout.buffer, "standard output"
-        return
-    with open(path, "ab") as file:
-        yield file, path
 
 
 def _inputs(

@@ -76,6 +76,7 @@ def read(data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: i
         ZeroDivisionError,
         struct.error,
         MemoryError,
+        UserWarning,  # Pillow warns of damage where a user turned warnings into errors
     ) as error:
         # What Pillow's parsers raise on damaged files; anything else is a defect of ours.
         detail = str(error) or type(error).__name__

@@ -1,0 +1,57 @@
+"""Shared fixtures. Real radiographs are looked for in CXR_DATA, else in ../shared/data."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.bundle import DEFAULT_BUNDLE
+from edge_runtime.phantom import phantom_jpeg
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder with chest_xray/, chest_xray_originals/ and nih_external/."""
+    folder = Path(os.environ.get("CXR_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "chest_xray" / "test").is_dir():
+        pytest.skip(f"no real radiographs in {folder}; set CXR_DATA to the folder with chest_xray/")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Path:
+    """The committed default bundle."""
+    return DEFAULT_BUNDLE
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six drawn radiographs in a folder."""
+    folder = tmp_path_factory.mktemp("phantoms")
+    for seed in range(6):
+        (folder / f"{seed}.jpeg").write_bytes(phantom_jpeg(seed, bool(seed % 2)))
+    return folder
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cxr_edge() -> Run:
+    """Runs the command line in a process of its own, as a user would."""
+
+    def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "edge_runtime", *map(str, arguments)]
+        defaults: dict[str, object] = {
+            "capture_output": True, "text": True, "cwd": ROOT, "timeout": 300,
+        }  # fmt: skip
+        return subprocess.run(command, check=False, **(defaults | options))  # type: ignore[call-overload]
+
+    return run

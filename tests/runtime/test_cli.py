@@ -1,0 +1,304 @@
+"""The command line as a user types it: real processes, exit codes, files on disk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_runtime.output import CSV_COLUMNS
+from edge_runtime.phantom import draw_phantom, phantom_jpeg
+from tests.conftest import ROOT, Run
+
+VERBS = ["screen", "info", "verify", "demo"]
+
+
+def records(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.fixture
+def ward(tmp_path: Path) -> Path:
+    """A folder as it comes from a ward: one good radiograph among what else lies about."""
+    folder = tmp_path / "ward"
+    folder.mkdir()
+    pixels = draw_phantom(1, True, 240, 256)
+    grey = Image.fromarray(pixels)
+    good = phantom_jpeg(1, True)
+    (folder / "good.jpeg").write_bytes(good)
+    (folder / "truncated.jpeg").write_bytes(good[: len(good) // 2])
+    (folder / "empty.jpeg").write_bytes(b"")
+    (folder / "text.png").write_text("not a picture", encoding="utf-8")
+    Image.fromarray(pixels.astype(np.uint16) * 16).save(folder / "deep.png")
+    grey.convert("RGB").convert("CMYK").save(folder / "cmyk.jpeg")
+    grey.convert("RGBA").save(folder / "rgba.png")
+    return folder
+
+
+def test_every_file_of_a_mixed_folder_gets_its_record(cxr_edge: Run, ward: Path) -> None:
+    result = cxr_edge("screen", ward, "--format", "jsonl")
+    assert result.returncode == 1
+    found = {Path(str(r["source"])).name: r for r in records(result.stdout)}
+    assert sorted(found) == sorted(p.name for p in ward.iterdir())
+    failed = {name: r["error"]["code"] for name, r in found.items() if r["error"]}  # type: ignore[index]
+    assert failed == {
+        "truncated.jpeg": "corrupt_image",
+        "empty.jpeg": "empty_file",
+        "text.png": "unsupported_format",
+    }
+    good = found["good.jpeg"]
+    assert good["status"] == "ok" and isinstance(good["probability"], float)
+    # The same picture, however it is stored, gives nearly the same probability.
+    for name in ("deep.png", "cmyk.jpeg", "rgba.png"):
+        assert found[name]["status"] == "ok"
+    assert "7 files" in result.stderr and "3 error" in result.stderr
+
+
+def test_all_good_is_exit_0_and_people_are_told_on_stderr(cxr_edge: Run, phantoms: Path) -> None:
+    result = cxr_edge("screen", phantoms)
+    assert result.returncode == 0
+    assert len(result.stdout.splitlines()) == 1 + 6  # a heading and the images, nothing else
+    assert "not a diagnosis" in result.stderr and "6 files" in result.stderr
+
+
+def test_csv_has_a_row_per_file(cxr_edge: Run, ward: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.csv"
+    assert cxr_edge("screen", ward, "--format", "csv", "--output", output).returncode == 1
+    rows = list(csv.DictReader(io.StringIO(output.read_text(encoding="utf-8"))))
+    assert len(rows) == 7
+    assert tuple(rows[0]) == CSV_COLUMNS
+    assert {r["status"] for r in rows} == {"ok", "error"}
+
+
+def test_paths_from_standard_input(cxr_edge: Run, phantoms: Path) -> None:
+    paths = "\n".join(str(p) for p in sorted(phantoms.iterdir())[:3])
+    result = cxr_edge("screen", "-", "--format", "jsonl", input=paths)
+    assert [r["source"] for r in records(result.stdout)] == paths.split("\n")
+
+
+def test_a_missing_path_has_its_record_and_stops_nothing(cxr_edge: Run, phantoms: Path) -> None:
+    result = cxr_edge("screen", "nowhere.jpeg", phantoms / "1.jpeg", "--format", "jsonl")
+    assert result.returncode == 1
+    assert [r["status"] for r in records(result.stdout)] == ["error", "ok"]
+
+
+def test_resume_screens_only_what_is_missing(cxr_edge: Run, phantoms: Path, tmp_path: Path) -> None:
+    output = tmp_path / "results.jsonl"
+    options = ("screen", phantoms, "--format", "jsonl", "--output", output)
+    assert cxr_edge(*options).returncode == 0
+    whole = output.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 6
+    # As a power cut leaves it: three whole lines and a half one.
+    output.write_bytes(b"".join(lines[:3]) + lines[3][:40])
+    result = cxr_edge(*options, "--resume")
+    assert result.returncode == 0 and "3 skipped" in result.stderr
+    assert output.read_bytes() == whole
+
+
+def test_resume_screens_a_file_again_whose_content_changed(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(phantoms, tmp_path / "images")
+    output = tmp_path / "results.csv"
+    options = ("screen", folder, "--format", "csv", "--output", output)
+    cxr_edge(*options)
+    (folder / "0.jpeg").write_bytes(phantom_jpeg(77, True))
+    assert "5 skipped" in cxr_edge(*options, "--resume").stderr
+    rows = list(csv.DictReader(io.StringIO(output.read_text(encoding="utf-8"))))
+    assert len(rows) == 7
+
+
+def test_written_results_are_never_overwritten(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results.jsonl"
+    output.write_text("precious\n", encoding="utf-8")
+    result = cxr_edge("screen", phantoms, "--format", "jsonl", "--output", output)
+    assert result.returncode == 2 and "--resume" in result.stderr
+    assert output.read_text(encoding="utf-8") == "precious\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_batch_leaves_whole_lines_and_goes_on(
+    cxr_edge: Run, tmp_path: Path, sent: signal.Signals
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for seed in range(60):
+        (folder / f"{seed:03}.jpeg").write_bytes(phantom_jpeg(seed, True, 900, 1000))
+    output = tmp_path / "results.jsonl"
+    options = [
+        "screen",
+        str(folder),
+        "--format",
+        "jsonl",
+        "--output",
+        str(output),
+        "--threads",
+        "1",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_runtime", *options], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and not (output.exists() and output.stat().st_size > 2000):
+        time.sleep(0.005)
+    process.send_signal(sent)
+    code = process.wait(60)
+    assert code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    written = output.read_bytes()
+    before = [json.loads(line) for line in written.splitlines(keepends=True) if line[-1:] == b"\n"]
+    assert 0 < len(before) < 60
+    assert cxr_edge(*options, "--resume").returncode == 0
+    after = records(output.read_text(encoding="utf-8"))
+    assert len(after) == 60
+    assert after[: len(before)] == before
+
+
+def test_a_full_disk_keeps_what_was_written(cxr_edge: Run, phantoms: Path) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full on this system")
+    result = cxr_edge("screen", phantoms, "--format", "jsonl", "--output", "/dev/full")
+    assert result.returncode == 2
+    assert "No space left" in result.stderr and "--resume" in result.stderr
+
+
+def test_a_closed_pipe_is_no_traceback(phantoms: Path) -> None:
+    command = f"{sys.executable} -m edge_runtime screen {phantoms} {phantoms} | head -n 1"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert "Traceback" not in result.stderr
+
+
+def test_heatmaps_and_report(cxr_edge: Run, ward: Path, tmp_path: Path) -> None:
+    maps, report = tmp_path / "maps", tmp_path / "report.html"
+    cxr_edge("screen", ward, "--heatmaps", maps, "--report", report)
+    pictures = sorted(maps.iterdir())
+    assert len(pictures) == 4
+    with Image.open(pictures[0]) as picture:
+        assert (picture.mode, picture.size) == ("RGB", (448, 448))
+    page = report.read_text(encoding="utf-8")
+    assert page.count("<figure") == 4 and "truncated.jpeg" in page
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+
+
+def test_names_that_are_not_utf8_and_names_with_markup(cxr_edge: Run, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "odd")
+    os.mkdir(folder)
+    for name in (b"caf\xe9.jpeg", "naïve.jpeg".encode(), b"<b>.jpeg", b"new\nline.jpeg"):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(phantom_jpeg(1, True))
+    result = cxr_edge("screen", os.fsdecode(folder), "--format", "jsonl", "--report",
+                      tmp_path / "report.html")  # fmt: skip
+    assert result.returncode == 0
+    names = [str(r["source"]).rpartition("odd/")[2] for r in records(result.stdout)]
+    assert sorted(names) == sorted(["caf\\xe9.jpeg", "naïve.jpeg", "<b>.jpeg", "new\nline.jpeg"])
+    assert "<b>.jpeg" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_loop_of_links_and_own_output_inside_the_folder(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(phantoms, tmp_path / "images")
+    (folder / "loop").symlink_to(folder)
+    (folder / ".hidden").write_text("x", encoding="utf-8")
+    output = folder / "results.jsonl"
+    result = cxr_edge("screen", folder, "--format", "jsonl", "--output", output,
+                      "--heatmaps", folder / "maps")  # fmt: skip
+    assert result.returncode == 0
+    assert len(records(output.read_text(encoding="utf-8"))) == 6
+
+
+def test_operating_point_and_threshold(cxr_edge: Run, phantoms: Path) -> None:
+    balanced = cxr_edge("screen", phantoms, "--format", "jsonl", "--operating-point", "balanced")
+    assert {r["operating_point"] for r in records(balanced.stdout)} == {"balanced"}
+    custom = cxr_edge("screen", phantoms, "--format", "jsonl", "--threshold", "0.999999")
+    assert {r["decision"] for r in records(custom.stdout)} == {"normal"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["screen"], "PATH"),
+        (["screen", "x", "--format", "xml"], "xml"),
+        (["screen", "x", "--threads", "0"], "at least 1"),
+        (["screen", "x", "--resume"], "--output"),
+        (["screen", "x", "--resume", "--output", "y"], "jsonl"),
+        (["screen", "x", "--threshold", "7"], "between 0 and 1"),
+        (["screen", "x", "--operating-point", "no"], "no operating point"),
+        (["screen", "x", "--bundle", "/nowhere"], "not a model bundle"),
+        (["verify", "/nowhere"], "not a model bundle"),
+        (["frobnicate"], "frobnicate"),
+    ],
+)
+def test_wrong_usage_is_exit_2_with_a_reason(
+    cxr_edge: Run, arguments: list[str], said: str
+) -> None:
+    result = cxr_edge(*arguments)
+    assert result.returncode == 2 and said in result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
+
+
+def test_an_empty_folder_is_not_a_success(cxr_edge: Run, tmp_path: Path) -> None:
+    result = cxr_edge("screen", tmp_path)
+    assert result.returncode == 2 and "no files found" in result.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_has_an_example(cxr_edge: Run, verb: str) -> None:
+    result = cxr_edge(verb, "--help")
+    assert result.returncode == 0 and "example: cxr-edge " + verb in result.stdout
+
+
+def test_info_names_what_is_used(cxr_edge: Run) -> None:
+    facts = json.loads(cxr_edge("info", "--json").stdout)
+    assert facts["engine auto"] in ("litert", "onnxruntime")
+    assert set(facts["operating_points"]) == {"screening", "balanced"}
+    assert "tflite-runtime" in cxr_edge("info").stdout
+
+
+def test_verify_meets_the_known_answers(cxr_edge: Run) -> None:
+    result = cxr_edge("verify")
+    assert result.returncode == 0 and "3 known answers met" in result.stdout
+
+
+def test_verify_finds_a_changed_model(cxr_edge: Run, bundle: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    with open(copy / "model.onnx", "r+b") as file:
+        file.seek(1000)
+        file.write(b"\0\1\2\3")
+    result = cxr_edge("verify", copy)
+    assert result.returncode == 2 and "model.onnx" in result.stderr
+
+
+def test_demo_is_labelled_synthetic(cxr_edge: Run, tmp_path: Path) -> None:
+    result = cxr_edge("demo", "--output", tmp_path / "demo", "--count", "4")
+    assert result.returncode == 0 and "SYNTHETIC" in result.stderr
+    assert len(records((tmp_path / "demo" / "results.jsonl").read_text(encoding="utf-8"))) == 4
+    assert "SYNTHETIC" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+    assert len(list((tmp_path / "demo" / "heatmaps").iterdir())) == 4
+
+
+def test_a_progress_bar_only_on_a_terminal(phantoms: Path) -> None:
+    pty = pytest.importorskip("pty")
+    command = [sys.executable, "-m", "edge_runtime", "screen", str(phantoms)]
+    leader, follower = pty.openpty()
+    subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower, check=True)
+    os.close(follower)
+    shown = os.read(leader, 100_000).decode()
+    os.close(leader)
+    assert "#] 6/6" in shown
+    silent = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "#]" not in silent.stderr

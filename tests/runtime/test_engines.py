@@ -1,0 +1,113 @@
+"""Every engine behind one protocol: the same shapes, and scores as close as families allow."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.bundle import load_bundle
+from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
+from edge_runtime.errors import EngineError, InvalidValueError
+from edge_runtime.phantom import draw_phantom
+from edge_runtime.preprocess import prepare_pixels
+from edge_runtime.screener import Screener
+
+
+def load(bundle: Path, engine: str) -> Screener:
+    try:
+        return Screener.load(bundle, engine=engine)
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_outputs_have_the_shapes_of_the_manifest(bundle: Path, name: str) -> None:
+    screener = load(bundle, name)
+    manifest = screener.bundle.manifest
+    outputs = screener.run(prepare_pixels(draw_phantom(1, True), manifest.input))
+    assert outputs.evidence_map.shape == manifest.outputs.map_shape
+    assert outputs.features.shape == (manifest.outputs.features,)
+    assert outputs.evidence_map.dtype == outputs.features.dtype == np.float32
+    assert name in screener.engine_name
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_known_answers_are_met(bundle: Path, name: str) -> None:
+    screener = load(bundle, name)
+    answers = screener.bundle.manifest.known_answers
+    assert len(answers) == 3
+    assert all(screener.check_known_answer(answer) is not None for answer in answers)
+
+
+def test_engines_agree_on_phantoms(bundle: Path) -> None:
+    one, other = load(bundle, "litert"), load(bundle, "onnxruntime")
+    spec = one.bundle.manifest.input
+    differences = []
+    for seed in range(20):
+        pixels = prepare_pixels(draw_phantom(seed, bool(seed % 2)), spec)
+        differences.append(one.logits(one.run(pixels)) - other.logits(other.run(pixels)))
+    # Phantoms are far from the training images, so this is a loose bound on rounding.
+    assert np.abs(differences).mean() < 0.5
+
+
+def test_running_one_image_does_not_change_the_answer_for_the_next(bundle: Path) -> None:
+    screener = Screener.load(bundle)
+    spec = screener.bundle.manifest.input
+    first, second = (prepare_pixels(draw_phantom(s, True), spec) for s in (1, 2))
+    before = screener.run(first)
+    kept = before.evidence_map.copy()
+    screener.run(second)
+    np.testing.assert_array_equal(before.evidence_map, kept)
+    np.testing.assert_array_equal(screener.run(first).evidence_map, kept)
+
+
+def test_threads_share_a_screener(bundle: Path) -> None:
+    screener = Screener.load(bundle, threads=1, parallel=3)
+    spec = screener.bundle.manifest.input
+    images = [prepare_pixels(draw_phantom(seed, bool(seed % 2)), spec) for seed in range(8)]
+    alone = [screener.logits(screener.run(pixels)) for pixels in images]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda p: screener.logits(screener.run(p)), images * 10))
+    np.testing.assert_array_equal(together, alone * 10)
+
+
+def test_auto_takes_the_first_installed_engine(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module("litert"), "is_available", lambda: False)
+    monkeypatch.setattr(engine_module("onnxruntime"), "is_available", lambda: True)
+    assert choose_engine("auto", load_bundle(bundle))[0].NAME == "onnxruntime"
+
+
+def test_a_named_engine_that_is_missing_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module("litert"), "is_available", lambda: False)
+    with pytest.raises(EngineError, match="pip install ai-edge-litert"):
+        Screener.load(bundle, engine="litert")
+
+
+def test_no_engine_at_all_is_an_error_with_remedies(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENGINE_NAMES:
+        monkeypatch.setattr(engine_module(name), "is_available", lambda: False)
+    with pytest.raises(EngineError, match=r"litert.*onnxruntime.*tflite-runtime"):
+        Screener.load(bundle)
+
+
+def test_an_unknown_engine_is_refused(bundle: Path) -> None:
+    with pytest.raises(InvalidValueError, match="tensorrt"):
+        Screener.load(bundle, engine="tensorrt")
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_a_file_that_is_no_model_is_an_engine_error(name: str) -> None:
+    module = engine_module(name)
+    if not module.is_available():
+        pytest.skip(f"{name} is not installed")
+    with pytest.raises(EngineError, match=name):
+        module.load(b"not a model at all", 1)

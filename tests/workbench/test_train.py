@@ -1,0 +1,88 @@
+"""Training: a run folder with everything, and no epoch lost to an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT
+from tests.workbench.conftest import workbench
+
+FIT = ("train", "fit", "--recipe", "smoke", "--weights", "none", "--output")
+
+
+def test_a_run_folder_holds_what_repeats_it(smoke_run: Path) -> None:
+    run = json.loads((smoke_run / "run.json").read_text(encoding="utf-8"))
+    assert run["recipe"]["name"] == "smoke" and run["recipe"]["seed"] == 1
+    assert len(run["data"]["fingerprint"]) == 64
+    assert {"python", "keras", "numpy"} <= set(run["versions"])
+    assert run["source_commit"] and run["weights"] == {"source": "none"}
+    assert run["outcome"]["chosen"] in run["outcome"]["candidates"]
+    history = json.loads((smoke_run / "history.json").read_text(encoding="utf-8"))
+    assert [entry["epoch"] for entry in history] == list(range(1, 9))
+    assert history[-1]["validation_auc"] > 0.9
+    for name in ("model.keras", "splits.json", "validation.csv", "curves.png"):
+        assert (smoke_run / name).stat().st_size > 0
+
+
+def test_a_killed_run_goes_on_without_losing_an_epoch(smoke_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *FIT, str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL
+    )
+    history = folder / "history.json"
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline and process.poll() is None:
+        if history.exists() and len(json.loads(history.read_text(encoding="utf-8"))) >= 2:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, "finished before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    before = json.loads(history.read_text(encoding="utf-8"))
+    assert 2 <= len(before) < 8
+
+    result = workbench(*FIT, folder)
+    assert result.returncode == 0, result.stderr
+    assert f"after epoch {len(before)} of 8" in result.stderr + result.stdout
+    after = json.loads(history.read_text(encoding="utf-8"))
+    assert after[: len(before)] == before
+    assert [entry["epoch"] for entry in after] == list(range(1, 9))
+    # The same as if it had never been killed, up to the order of float sums in threads.
+    whole = json.loads((smoke_run / "history.json").read_text(encoding="utf-8"))
+    losses = [[entry["loss"] for entry in h] for h in (after, whole)]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0.05)
+
+    again = workbench(*FIT, folder)
+    assert again.returncode == 0, "a finished run is finished, not trained again"
+    assert json.loads(history.read_text(encoding="utf-8")) == after
+
+
+def test_a_folder_with_another_run_is_refused(smoke_run: Path) -> None:
+    result = workbench(*FIT, smoke_run, "--seed", "2")
+    assert result.returncode == 2 and "another recipe" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--recipe", "nonesuch"], "no recipe"),
+        (["--recipe", "default"], "needs --data"),
+        (["--recipe", "smoke", "--weights", "/nowhere.h5"], "/nowhere.h5"),
+    ],
+)
+def test_wrong_usage_is_exit_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    result = workbench("train", "fit", *arguments, "--output", tmp_path / "run")
+    assert result.returncode == 2 and said in result.stderr
+
+
+def test_recipes_are_listed() -> None:
+    assert "smoke" in workbench("train", "recipes").stdout
