@@ -28,6 +28,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--name", default="pneumonia-mobilenetv2")
     parser.add_argument("--version", default="1.0.0")
     parser.add_argument("--representative", type=int, default=200, metavar="N", help="images")
+    parser.add_argument(
+        "--onnx-weights",
+        choices=("uint8", "int7"),
+        default="uint8",
+        help="type of the int8 ONNX file's weights; int7 is int8 in reduced range",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
     arguments = parser.parse_args(argv)
     # Here, because TensorFlow takes seconds to import and --help should not.
@@ -42,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             name=arguments.name,
             version=arguments.version,
             representative_count=arguments.representative,
+            onnx_weights=arguments.onnx_weights,
             force=arguments.force,
         )
     except GateError as error:

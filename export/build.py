@@ -73,6 +73,7 @@ def build_bundle(
     name: str,
     version: str,
     representative_count: int = 200,
+    onnx_weights: str = "uint8",
     force: bool = False,
 ) -> Manifest:
     """Export a finished run to `output` (int8) and `output`-float, if the gate lets it.
@@ -105,7 +106,7 @@ def build_bundle(
         ("tflite", "float32"): to_float_tflite(whole),
         ("onnx", "float32"): to_float_onnx(whole),
         ("tflite", "int8"): to_int8_tflite(core, representative),
-        ("onnx", "int8"): to_int8_onnx(core, representative),
+        ("onnx", "int8"): to_int8_onnx(core, representative, onnx_weights),
     }
     converted = [
         _load(format_name, precision, model, representative, float_representative, validation)
@@ -121,7 +122,12 @@ def build_bundle(
     )
     for row in metrics:
         loss = f", difference {row.difference.difference:+.4f}" if row.difference else ""
-        agree = f", agreement {row.agreement:.4f}" if row.agreement is not None else ""
+        agree = (
+            f", agreement {row.agreement:.4f}, largest probability difference "
+            f"{row.max_probability_difference:.4f}"
+            if row.agreement is not None
+            else ""
+        )
         tqdm.write(f"{row.model:16} {row.engine:22} AUC {row.auc}{loss}{agree}")
     gate.check(metrics)
 

@@ -31,6 +31,8 @@ from edge_runtime.preprocess import PIXEL_SCALE, PIXEL_ZERO_POINT
 from export.inference_model import normalise
 from export.to_tflite import with_full_range
 
+# Both are right on every processor: uint8, and int8 in the reduced range of 7 bits.
+WEIGHTS = ("uint8", "int7")
 OPSET = 17  # 18 adds a Transpose, 21 is refused by tf2onnx
 
 
@@ -45,13 +47,14 @@ def to_float_onnx(model: keras.Model) -> bytes:
 def to_int8_onnx(
     core: keras.Model,
     representative: NDArray[np.uint8],
-    *,
-    weight_type: QuantType = QuantType.QUInt8,
-    reduce_range: bool = False,
+    weights: str = "uint8",
 ) -> bytes:
     """Per-channel 8-bit weights, 8-bit activations, uint8 pixels in.
 
-    The activations' ranges come from `representative`, (n, height, width, 1) uint8.
+    Args:
+        core: Network that takes normalised pixels.
+        representative: (n, height, width, 1) uint8, for the activations' ranges.
+        weights: One of WEIGHTS.
 
     Raises:
         EngineError: The input's quantisation is not exactly the normalisation.
@@ -67,9 +70,9 @@ def to_int8_onnx(
             _Representative(with_full_range(representative)),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            reduce_range=reduce_range,
+            reduce_range=weights == "int7",
             activation_type=QuantType.QUInt8,
-            weight_type=weight_type,
+            weight_type=QuantType.QUInt8 if weights == "uint8" else QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
         )
         proto = onnx.load(target)
