@@ -106,7 +106,9 @@ def run_accuracy(bundle: Path, reference: Path, data: Path, output: Path) -> boo
 
 def _load(folder: Path, engine: str) -> Screener | None:
     try:
-        return Screener.load(folder, engine=engine, threads=1, parallel=default_threads())
+        return Screener.load(
+            folder, engine=engine, threads=1, parallel=default_threads(), force=True
+        )
     except CxrEdgeError as error:
         tqdm.write(f"skipped {engine} on {folder}: {error}")
         return None

@@ -18,6 +18,7 @@ from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.metrics import Estimate, PairedDifference
 from edge_runtime.parse import from_mapping, to_mapping
 from edge_runtime.preprocess import InputSpec
+from edge_runtime.quality import QualityGate
 
 SCHEMA = "cxr-edge/bundle/1"
 FORMATS = ("tflite", "onnx")
@@ -130,7 +131,7 @@ class Manifest:
     known_answers: tuple[KnownAnswer, ...]
     metrics: tuple[ModelMetrics, ...]
     provenance: Mapping[str, Any]
-    quality: Mapping[str, Any] | None = None  # parameters of the quality gate, once fitted
+    quality: QualityGate | None = None  # null where none was fitted: nothing is refused
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """The named operating point, or the default one.
@@ -213,6 +214,8 @@ def _check(manifest: Manifest) -> None:
                 f"must lie in (0, 1) and inside its uncertain band {point.uncertain}"
             )
     manifest.operating_point()
+    if manifest.quality is not None:
+        manifest.quality.check(manifest.outputs.features)
     for answer in manifest.known_answers:
         try:
             size = len(answer.image)

@@ -117,7 +117,8 @@ def table_line(record: Record) -> str:
     if record.error is not None:
         return f"{record.status:10} {'':>11}  {record.error.message} [{record.error.code}]"
     probability = "" if record.probability is None else f"{record.probability:.4f}"
-    return f"{record.decision or record.status:10} {probability:>11}  {record.source}"
+    flags = f"  [{', '.join(record.quality.flags)}]" if record.quality.flags else ""
+    return f"{record.decision or record.status:10} {probability:>11}  {record.source}{flags}"
 
 
 def drop_unfinished_line(path: str) -> None:

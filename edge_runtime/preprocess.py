@@ -17,6 +17,7 @@ from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.readers import read_grey
+from edge_runtime.readers.facts import ImageFacts
 
 PIXEL_SCALE = 1 / 128
 PIXEL_ZERO_POINT = 128
@@ -61,8 +62,14 @@ def prepare(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
     Raises:
         ImageError: The bytes cannot be read as an image.
     """
+    return prepare_with_facts(data, spec)[0]
+
+
+def prepare_with_facts(data: bytes, spec: InputSpec) -> tuple[NDArray[np.uint8], ImageFacts]:
+    """`prepare`, and what the reader learnt about the image for the quality gate."""
     oversampled = (spec.height * spec.decode_oversampling, spec.width * spec.decode_oversampling)
-    return resize(read_grey(data, oversampled), spec)
+    grey, facts = read_grey(data, oversampled)
+    return resize(grey, spec), facts
 
 
 def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ def write_report(
     """
     good = [e for e in examinations if e.record.probability is not None]
     good.sort(key=lambda e: -(e.record.probability or 0))
-    failed = [e.record for e in examinations if e.record.error is not None]
+    failed = [e.record for e in examinations if e.record.probability is None]
     called = sum(e.record.decision == "pneumonia" for e in good)
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
@@ -60,12 +60,18 @@ def write_report(
         f"Model {html.escape(manifest.name)} {html.escape(manifest.version)}.</p>",
         f"<p>{html.escape(manifest.intended_use)} Colour shows the regions that argue for "
         "pneumonia.</p>",
-        *(f"<div class=error>{html.escape(r.error.message)}</div>" for r in failed if r.error),
+        *(f"<div class=error>{html.escape(_reason(r))}</div>" for r in failed),
         "<div class=cards>",
         *(_card(e) for e in good),
         "</div></html>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _reason(record: Record) -> str:
+    if record.error is not None:
+        return record.error.message
+    return f"{record.source}: refused by the quality gate: {', '.join(record.quality.flags)}"
 
 
 def _card(examination: Examination) -> str:
@@ -78,7 +84,8 @@ def _card(examination: Examination) -> str:
         )
         data = base64.b64encode(buffer.getvalue()).decode()
         picture = f"<img alt='radiograph with heatmap' src='data:image/jpeg;base64,{data}'>"
+    flags = f"<br>{', '.join(record.quality.flags)}" if record.quality.flags else ""
     return (
         f"<figure class={record.decision}>{picture}<figcaption><b>{record.decision}</b> "
-        f"{record.probability:.4f}<br>{html.escape(record.source)}</figcaption></figure>"
+        f"{record.probability:.4f}<br>{html.escape(record.source)}{flags}</figcaption></figure>"
     )

@@ -20,7 +20,8 @@ from edge_runtime.engines import RawOutputs
 from edge_runtime.engines.pool import EnginePool
 from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
 from edge_runtime.manifest import KnownAnswer, OperatingPoint
-from edge_runtime.preprocess import prepare, prepare_pixels
+from edge_runtime.preprocess import prepare, prepare_pixels, prepare_with_facts
+from edge_runtime.readers.facts import ImageFacts
 from edge_runtime.record import ModelIdentity, Quality, Record, RecordError
 
 MAX_FILE_BYTES = 256_000_000
@@ -46,8 +47,14 @@ class Screener:
         'normal'
     """
 
-    def __init__(self, bundle: Bundle, pool: EnginePool, operating_point: OperatingPoint) -> None:
-        self.bundle, self.operating_point = bundle, operating_point
+    def __init__(
+        self,
+        bundle: Bundle,
+        pool: EnginePool,
+        operating_point: OperatingPoint,
+        force: bool = False,
+    ) -> None:
+        self.bundle, self.operating_point, self.force = bundle, operating_point, force
         self._pool = pool
         self._offset = np.array(pool.file.logit_offset)
         manifest = bundle.manifest
@@ -68,6 +75,7 @@ class Screener:
         parallel: int = 1,
         operating_point: str | None = None,
         threshold: float | None = None,
+        force: bool = False,
         check: bool = True,
     ) -> Screener:
         """Open a bundle, load its model and check one known answer on this machine.
@@ -79,6 +87,8 @@ class Screener:
             parallel: How many threads may be inside the model at the same time.
             operating_point: A name from the manifest; by default the manifest's own default.
             threshold: A probability in (0, 1) instead of a named operating point.
+            force: Give a probability also for images that the quality gate refuses; their record
+                says so.
             check: Compare one known-answer vector before anything is screened.
 
         Raises:
@@ -92,7 +102,7 @@ class Screener:
             if not 0 < threshold < 1:
                 raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
             point = dataclasses.replace(point, name="custom", threshold=threshold, uncertain=None)
-        screener = cls(opened, EnginePool(engine, opened, threads, parallel), point)
+        screener = cls(opened, EnginePool(engine, opened, threads, parallel), point, force)
         if check:
             for answer in opened.manifest.known_answers[:1]:
                 screener.check_known_answer(answer)
@@ -126,10 +136,11 @@ class Screener:
             if isinstance(image, np.ndarray):
                 digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
                 pixels = prepare_pixels(image, self.bundle.manifest.input)
+                facts = ImageFacts(*image.shape)
             else:
                 data = image if isinstance(image, bytes) else read_file(image)
                 digest = hashlib.sha256(data).hexdigest()
-                pixels = prepare(data, self.bundle.manifest.input)
+                pixels, facts = prepare_with_facts(data, self.bundle.manifest.input)
             prepared = time.perf_counter()
             outputs = self.run(pixels)
             finished = time.perf_counter()
@@ -141,7 +152,9 @@ class Screener:
                 "prepare": round((prepared - start) * 1e3, 3),
                 "inference": round((finished - prepared) * 1e3, 3),
             }
-        record = self._judge(name, digest, outputs, timing)
+        gate = self.bundle.manifest.quality
+        quality = gate.judge(facts, pixels, outputs.features) if gate else Quality()
+        record = self._judge(name, digest, outputs, quality, timing)
         return Examination(record, pixels, self._disease_map(outputs))
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
@@ -207,8 +220,11 @@ class Screener:
         source: str,
         digest: str | None,
         outputs: RawOutputs,
+        quality: Quality,
         timing_ms: Mapping[str, float] | None,
     ) -> Record:
+        if not (quality.accepted or self.force):
+            return self._record(source, digest, "rejected", quality=quality, timing_ms=timing_ms)
         try:
             by_label = self.label_probabilities(self.logits(outputs))
         except ImageError as error:
@@ -226,6 +242,7 @@ class Screener:
                 if len(labels) > 2
                 else None
             ),
+            quality=quality,
             timing_ms=timing_ms,
         )
 
@@ -249,6 +266,7 @@ class Screener:
         *,
         probability: float | None = None,
         decision: str | None = None,
+        quality: Quality | None = None,
         error: RecordError | None = None,
         probabilities: Mapping[str, float] | None = None,
         timing_ms: Mapping[str, float] | None = None,
@@ -261,7 +279,7 @@ class Screener:
             decision=decision,
             operating_point=self.operating_point.name,
             threshold=self.operating_point.threshold,
-            quality=Quality(),
+            quality=quality or Quality(),
             model=self._model,
             error=error,
             probabilities=probabilities,

@@ -29,12 +29,14 @@ from edge_runtime.manifest import (
     Outputs,
     dump_manifest,
 )
+from edge_runtime.quality import QualityGate
 from edge_runtime.screener import Screener
 from export import gate
 from export.calibration import SPLIT, choose_operating_points, fit_temperature
 from export.inference_model import add_normalisation, keras_outputs, load_core
 from export.known_answers import make_known_answers, reference_kernels
 from export.model_card import write_model_card
+from export.quality import fit_quality_gate
 from export.run_folder import Run, choose_representative, load_pixels, open_run, positives
 from export.to_onnx import to_float_onnx, to_int8_onnx
 from export.to_tflite import to_float_tflite, to_int8_tflite
@@ -131,6 +133,14 @@ def build_bundle(
         tqdm.write(f"{row.model:16} {row.engine:22} AUC {row.auc}{loss}{agree}")
     gate.check(metrics)
 
+    tqdm.write("fitting the quality gate")
+    int8 = next(c for c in converted if c.label == "int8 tflite")
+    train = load_pixels(run.splits.train, run.input, data, "train")
+    quality = fit_quality_gate(
+        train,
+        gate.run_features(int8.engine, train, "train: features"),
+        gate.run_features(int8.engine, validation, "validation: features"),
+    )
     provenance = _provenance(run, [image.path for image in representative_images])
     rows, columns, units = core.output["map"].shape[1:]
     outputs = Outputs(
@@ -142,7 +152,17 @@ def build_bundle(
     for precision, target in (("float32", float_output), ("int8", output)):
         chosen = [c for c in converted if c.precision == precision]
         manifest = _write(
-            target, name, version, run, outputs, temperature, points, chosen, metrics, provenance
+            target,
+            name,
+            version,
+            run,
+            outputs,
+            temperature,
+            points,
+            chosen,
+            metrics,
+            quality,
+            provenance,
         )
     assert manifest is not None
     return manifest
@@ -182,6 +202,7 @@ def _write(
     points: tuple[OperatingPoint, ...],
     converted: list[_Converted],
     metrics: tuple[ModelMetrics, ...],
+    quality: QualityGate,
     provenance: Mapping[str, Any],
 ) -> Manifest:
     """Write a bundle beside its place, load it as a device would, and only then move it there."""
@@ -217,6 +238,7 @@ def _write(
             known_answers=_known_answers(run, converted),
             metrics=metrics,
             provenance=provenance,
+            quality=quality,
         )
         # The card is made from the manifest and then listed in it.
         card = write_model_card(manifest).encode()

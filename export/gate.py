@@ -40,6 +40,18 @@ def run_engine(engine: Engine, pixels: NDArray[np.uint8], description: str) -> N
     )
 
 
+def run_features(
+    engine: Engine, pixels: NDArray[np.uint8], description: str
+) -> NDArray[np.float32]:
+    """Pooled features (n, channels)."""
+    return np.array(
+        [
+            engine.run(image).features
+            for image in tqdm(pixels, description, unit="image", leave=False, disable=None)
+        ]
+    )
+
+
 def compare(
     positive: NDArray[np.int64],
     reference: Scores,

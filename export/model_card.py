@@ -65,6 +65,10 @@ def write_model_card(manifest: Manifest) -> str:
         "|---|---|---|---|---|---|---|---|---|",
         *(_metrics_row(row) for row in manifest.metrics),
         "",
+        "## Quality gate",
+        "",
+        *_quality_lines(manifest),
+        "",
         "## Training data",
         "",
         "Chest X-Ray Images (Pneumonia), children of one to five years, Guangzhou Women and "
@@ -74,6 +78,21 @@ def write_model_card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _quality_lines(manifest: Manifest) -> list[str]:
+    gate = manifest.quality
+    if gate is None:
+        return ["None: every image gets a score."]
+    return [
+        f"Fitted on {gate.fitted_on}. Refuses images with a side below {gate.min_side_px} px, "
+        f"longer than {gate.max_aspect} times their width, coloured (mean chroma above "
+        f"{gate.max_chroma}), with a contrast below {gate.min_contrast}, more than "
+        f"{gate.max_saturated:.0%} black or white pixels, a correlation with the mean radiograph "
+        f"below {gate.min_correlation}, or features more than {gate.features.refuse_above} times "
+        "further from the training images than 99.5 % of the validation images; beyond once that "
+        "distance they are flagged."
+    ]
 
 
 def _interval(estimate: Estimate) -> str:

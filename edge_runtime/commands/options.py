@@ -30,6 +30,14 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_force_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="screen what the quality gate refuses too; its record still says so",
+    )
+
+
 def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
     """A screener from the options of a verb."""
     return Screener.load(
@@ -39,6 +47,7 @@ def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
         parallel=parallel,
         operating_point=getattr(arguments, "operating_point", None),
         threshold=getattr(arguments, "threshold", None),
+        force=getattr(arguments, "force", False),
     )
 
 

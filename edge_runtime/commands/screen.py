@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_runtime.batch import examine_many
-from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
+from edge_runtime.commands.options import (
+    add_decision_options,
+    add_force_option,
+    add_model_options,
+    load_screener,
+)
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.heatmap import overlay
@@ -41,6 +46,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--timings", action="store_true", help="add timing_ms to the records")
     add_model_options(parser)
     add_decision_options(parser)
+    add_force_option(parser)
     parser.set_defaults(run=run)
 
 

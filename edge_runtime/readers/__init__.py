@@ -6,12 +6,13 @@ from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
 from edge_runtime.readers import raster
+from edge_runtime.readers.facts import ImageFacts
 
 # No CR or DX detector comes near this; a crafted header can claim far more (decompression bomb).
 MAX_PIXELS = 64_000_000
 
 
-def read_grey(data: bytes, min_size: tuple[int, int]) -> Image.Image:
+def read_grey(data: bytes, min_size: tuple[int, int]) -> tuple[Image.Image, ImageFacts]:
     """Decode an image file to greyscale.
 
     Args:
@@ -20,7 +21,7 @@ def read_grey(data: bytes, min_size: tuple[int, int]) -> Image.Image:
             neither side falls below this.
 
     Returns:
-        A Pillow image of mode "L", upright.
+        A Pillow image of mode "L", upright, and what else the file told.
 
     Raises:
         ImageError: The bytes are empty, of no known format, damaged, or too large to decode.

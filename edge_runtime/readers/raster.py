@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
+from edge_runtime.readers.facts import ImageFacts
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 
@@ -39,8 +40,10 @@ def sniff(data: bytes) -> str | None:
     return None
 
 
-def read(data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: int) -> Image.Image:
-    """Decode one raster image to mode "L". See `edge_runtime.readers.read_grey`.
+def read(
+    data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: int
+) -> tuple[Image.Image, ImageFacts]:
+    """Decode one raster image to mode "L", with its facts. See `edge_runtime.readers.read_grey`.
 
     Raises:
         ImageError: Damaged data, more than `max_pixels` pixels, or pixels no rule covers.
@@ -55,10 +58,13 @@ def read(data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: i
                 f"{image.width} x {image.height} pixels is more than the limit of "
                 f"{max_pixels / 1e6:.0f} million",
             )
-        # Decodes JPEG straight to luma, at 1/2, 1/4 or 1/8 scale where that leaves enough pixels.
-        image.draft("L", (width, height))
+        stored_width, stored_height = image.size
+        # Decodes JPEG at 1/2, 1/4 or 1/8 scale where that leaves enough pixels. The Y of YCbCr is
+        # the very luma that "L" would give, and Cb and Cr tell whether the picture has colour.
+        image.draft("YCbCr" if image.mode == "RGB" else "L", (width, height))
         orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         image.load()
+        chroma = _chroma(image)
         grey = _to_grey(image)
     except ImageError:
         raise
@@ -85,7 +91,22 @@ def read(data: bytes, format_name: str, min_size: tuple[int, int], max_pixels: i
             f"damaged or truncated {format_name}: {detail.rstrip('.')}; export the image again",
         ) from error
     transpose = _TRANSPOSE_FOR_ORIENTATION.get(orientation)
-    return grey if transpose is None else grey.transpose(transpose)
+    if transpose is not None:
+        grey = grey.transpose(transpose)
+        if orientation >= 5:  # turned on its side
+            stored_width, stored_height = stored_height, stored_width
+    return grey, ImageFacts(stored_height, stored_width, chroma)
+
+
+def _chroma(image: Image.Image) -> float:
+    """Mean of (largest - smallest) of red, green and blue over a coarse sample, 0 to 255."""
+    if image.mode in ("L", "LA", "La", "1", "F") or image.mode.startswith("I"):
+        return 0.0
+    step = max(1, min(image.size) // 64)
+    sample = image.resize(
+        (max(1, image.width // step), max(1, image.height // step)), Image.Resampling.NEAREST
+    ).convert("RGB")
+    return float(np.ptp(np.asarray(sample), axis=2).mean())
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
@@ -95,6 +116,8 @@ def _to_grey(image: Image.Image) -> Image.Image:
     """
     if image.mode == "L":
         return image
+    if image.mode == "YCbCr":
+        return image.getchannel(0)
     if image.mode.startswith("I"):
         return Image.fromarray(scale_to_8_bits(np.asarray(image)))
     if image.mode == "F":

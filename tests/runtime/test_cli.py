@@ -47,7 +47,7 @@ def ward(tmp_path: Path) -> Path:
 
 
 def test_every_file_of_a_mixed_folder_gets_its_record(cxr_edge: Run, ward: Path) -> None:
-    result = cxr_edge("screen", ward, "--format", "jsonl")
+    result = cxr_edge("screen", "--force", ward, "--format", "jsonl")
     assert result.returncode == 1
     found = {Path(str(r["source"])).name: r for r in records(result.stdout)}
     assert sorted(found) == sorted(p.name for p in ward.iterdir())
@@ -66,7 +66,7 @@ def test_every_file_of_a_mixed_folder_gets_its_record(cxr_edge: Run, ward: Path)
 
 
 def test_all_good_is_exit_0_and_people_are_told_on_stderr(cxr_edge: Run, phantoms: Path) -> None:
-    result = cxr_edge("screen", phantoms)
+    result = cxr_edge("screen", "--force", phantoms)
     assert result.returncode == 0
     assert len(result.stdout.splitlines()) == 1 + 6  # a heading and the images, nothing else
     assert "not a diagnosis" in result.stderr and "6 files" in result.stderr
@@ -74,7 +74,9 @@ def test_all_good_is_exit_0_and_people_are_told_on_stderr(cxr_edge: Run, phantom
 
 def test_csv_has_a_row_per_file(cxr_edge: Run, ward: Path, tmp_path: Path) -> None:
     output = tmp_path / "results.csv"
-    assert cxr_edge("screen", ward, "--format", "csv", "--output", output).returncode == 1
+    assert (
+        cxr_edge("screen", "--force", ward, "--format", "csv", "--output", output).returncode == 1
+    )
     rows = list(csv.DictReader(io.StringIO(output.read_text(encoding="utf-8"))))
     assert len(rows) == 7
     assert tuple(rows[0]) == CSV_COLUMNS
@@ -83,19 +85,19 @@ def test_csv_has_a_row_per_file(cxr_edge: Run, ward: Path, tmp_path: Path) -> No
 
 def test_paths_from_standard_input(cxr_edge: Run, phantoms: Path) -> None:
     paths = "\n".join(str(p) for p in sorted(phantoms.iterdir())[:3])
-    result = cxr_edge("screen", "-", "--format", "jsonl", input=paths)
+    result = cxr_edge("screen", "--force", "-", "--format", "jsonl", input=paths)
     assert [r["source"] for r in records(result.stdout)] == paths.split("\n")
 
 
 def test_a_missing_path_has_its_record_and_stops_nothing(cxr_edge: Run, phantoms: Path) -> None:
-    result = cxr_edge("screen", "nowhere.jpeg", phantoms / "1.jpeg", "--format", "jsonl")
+    result = cxr_edge("screen", "--force", "nowhere.jpeg", phantoms / "1.jpeg", "--format", "jsonl")
     assert result.returncode == 1
     assert [r["status"] for r in records(result.stdout)] == ["error", "ok"]
 
 
 def test_resume_screens_only_what_is_missing(cxr_edge: Run, phantoms: Path, tmp_path: Path) -> None:
     output = tmp_path / "results.jsonl"
-    options = ("screen", phantoms, "--format", "jsonl", "--output", output)
+    options = ("screen", "--force", phantoms, "--format", "jsonl", "--output", output)
     assert cxr_edge(*options).returncode == 0
     whole = output.read_bytes()
     lines = whole.splitlines(keepends=True)
@@ -112,7 +114,7 @@ def test_resume_screens_a_file_again_whose_content_changed(
 ) -> None:
     folder = shutil.copytree(phantoms, tmp_path / "images")
     output = tmp_path / "results.csv"
-    options = ("screen", folder, "--format", "csv", "--output", output)
+    options = ("screen", "--force", folder, "--format", "csv", "--output", output)
     cxr_edge(*options)
     (folder / "0.jpeg").write_bytes(phantom_jpeg(77, True))
     assert "5 skipped" in cxr_edge(*options, "--resume").stderr
@@ -125,7 +127,7 @@ def test_written_results_are_never_overwritten(
 ) -> None:
     output = tmp_path / "results.jsonl"
     output.write_text("precious\n", encoding="utf-8")
-    result = cxr_edge("screen", phantoms, "--format", "jsonl", "--output", output)
+    result = cxr_edge("screen", "--force", phantoms, "--format", "jsonl", "--output", output)
     assert result.returncode == 2 and "--resume" in result.stderr
     assert output.read_text(encoding="utf-8") == "precious\n"
 
@@ -169,13 +171,13 @@ def test_an_interrupted_batch_leaves_whole_lines_and_goes_on(
 def test_a_full_disk_keeps_what_was_written(cxr_edge: Run, phantoms: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full on this system")
-    result = cxr_edge("screen", phantoms, "--format", "jsonl", "--output", "/dev/full")
+    result = cxr_edge("screen", "--force", phantoms, "--format", "jsonl", "--output", "/dev/full")
     assert result.returncode == 2
     assert "No space left" in result.stderr and "--resume" in result.stderr
 
 
 def test_a_closed_pipe_is_no_traceback(phantoms: Path) -> None:
-    command = f"{sys.executable} -m edge_runtime screen {phantoms} {phantoms} | head -n 1"
+    command = f"{sys.executable} -m edge_runtime screen --force {phantoms} {phantoms} | head -n 1"
     result = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False
     )
@@ -184,7 +186,7 @@ def test_a_closed_pipe_is_no_traceback(phantoms: Path) -> None:
 
 def test_heatmaps_and_report(cxr_edge: Run, ward: Path, tmp_path: Path) -> None:
     maps, report = tmp_path / "maps", tmp_path / "report.html"
-    cxr_edge("screen", ward, "--heatmaps", maps, "--report", report)
+    cxr_edge("screen", "--force", ward, "--heatmaps", maps, "--report", report)
     pictures = sorted(maps.iterdir())
     assert len(pictures) == 4
     with Image.open(pictures[0]) as picture:
@@ -200,7 +202,7 @@ def test_names_that_are_not_utf8_and_names_with_markup(cxr_edge: Run, tmp_path: 
     for name in (b"caf\xe9.jpeg", "naïve.jpeg".encode(), b"<b>.jpeg", b"new\nline.jpeg"):
         with open(os.path.join(folder, name), "wb") as file:
             file.write(phantom_jpeg(1, True))
-    result = cxr_edge("screen", os.fsdecode(folder), "--format", "jsonl", "--report",
+    result = cxr_edge("screen", "--force", os.fsdecode(folder), "--format", "jsonl", "--report",
                       tmp_path / "report.html")  # fmt: skip
     assert result.returncode == 0
     names = [str(r["source"]).rpartition("odd/")[2] for r in records(result.stdout)]
@@ -215,16 +217,18 @@ def test_a_loop_of_links_and_own_output_inside_the_folder(
     (folder / "loop").symlink_to(folder)
     (folder / ".hidden").write_text("x", encoding="utf-8")
     output = folder / "results.jsonl"
-    result = cxr_edge("screen", folder, "--format", "jsonl", "--output", output,
+    result = cxr_edge("screen", "--force", folder, "--format", "jsonl", "--output", output,
                       "--heatmaps", folder / "maps")  # fmt: skip
     assert result.returncode == 0
     assert len(records(output.read_text(encoding="utf-8"))) == 6
 
 
 def test_operating_point_and_threshold(cxr_edge: Run, phantoms: Path) -> None:
-    balanced = cxr_edge("screen", phantoms, "--format", "jsonl", "--operating-point", "balanced")
+    balanced = cxr_edge(
+        "screen", "--force", phantoms, "--format", "jsonl", "--operating-point", "balanced"
+    )
     assert {r["operating_point"] for r in records(balanced.stdout)} == {"balanced"}
-    custom = cxr_edge("screen", phantoms, "--format", "jsonl", "--threshold", "0.999999")
+    custom = cxr_edge("screen", "--force", phantoms, "--format", "jsonl", "--threshold", "0.999999")
     assert {r["decision"] for r in records(custom.stdout)} == {"normal"}
 
 
@@ -252,7 +256,7 @@ def test_wrong_usage_is_exit_2_with_a_reason(
 
 
 def test_an_empty_folder_is_not_a_success(cxr_edge: Run, tmp_path: Path) -> None:
-    result = cxr_edge("screen", tmp_path)
+    result = cxr_edge("screen", "--force", tmp_path)
     assert result.returncode == 2 and "no files found" in result.stderr
 
 
@@ -293,7 +297,7 @@ def test_demo_is_labelled_synthetic(cxr_edge: Run, tmp_path: Path) -> None:
 
 def test_a_progress_bar_only_on_a_terminal(phantoms: Path) -> None:
     pty = pytest.importorskip("pty")
-    command = [sys.executable, "-m", "edge_runtime", "screen", str(phantoms)]
+    command = [sys.executable, "-m", "edge_runtime", "screen", "--force", str(phantoms)]
     leader, follower = pty.openpty()
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=follower, check=True)
     os.close(follower)

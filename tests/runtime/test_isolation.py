@@ -50,7 +50,7 @@ def test_a_first_screening_needs_numpy_pillow_and_one_engine(phantoms: Path, eng
         from edge_runtime import Screener
         from edge_runtime.errors import EngineError
         try:
-            screener = Screener.load(engine={engine!r})
+            screener = Screener.load(engine={engine!r}, force=True)
         except EngineError as error:
             print("missing", error)
             sys.exit(0)
@@ -77,7 +77,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
 def test_the_command_line_opens_no_socket(phantoms: Path) -> None:
     result = run(f"""
         from edge_runtime.cli import main
-        codes = [main(["screen", {str(phantoms)!r}]), main(["info"]), main(["verify"])]
+        codes = [main(["screen", "--force", {str(phantoms)!r}]), main(["info"]), main(["verify"])]
         print(codes)
     """)
     assert result.stdout.splitlines()[-1] == "[0, 0, 0]", result.stderr

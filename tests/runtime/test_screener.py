@@ -21,7 +21,7 @@ SCHEMA = Path(__file__).parents[2] / "edge_runtime" / "schemas" / "result-1.sche
 
 @pytest.fixture(scope="module")
 def screener(bundle: Path) -> Screener:
-    return Screener.load(bundle)
+    return Screener.load(bundle, force=True)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,8 @@ def test_a_path_bytes_and_pixels_are_screened(
 def test_the_same_bytes_give_the_same_record(bundle: Path) -> None:
     content = phantom_jpeg(3, True)
     records = {
-        Screener.load(bundle, threads=threads).screen(content).to_json() for threads in (1, 2, 1)
+        Screener.load(bundle, force=True, threads=threads).screen(content).to_json()
+        for threads in (1, 2, 1)
     }
     assert len(records) == 1
 
@@ -82,17 +83,17 @@ def test_errors_become_records_that_name_file_and_reason(
 
 def test_the_decision_follows_the_threshold(bundle: Path) -> None:
     content = phantom_jpeg(1, True)
-    probability = Screener.load(bundle).screen(content).probability
+    probability = Screener.load(bundle, force=True).screen(content).probability
     assert probability is not None
-    at = Screener.load(bundle, threshold=probability).screen(content)
-    above = Screener.load(bundle, threshold=probability + 1e-6).screen(content)
+    at = Screener.load(bundle, force=True, threshold=probability).screen(content)
+    above = Screener.load(bundle, force=True, threshold=probability + 1e-6).screen(content)
     assert (at.decision, above.decision) == ("pneumonia", "normal")
     assert at.operating_point == "custom"
 
 
 def test_the_grey_band_is_uncertain(bundle: Path) -> None:
     content = phantom_jpeg(1, True)
-    screener = Screener.load(bundle)
+    screener = Screener.load(bundle, force=True)
     p = screener.screen(content).probability
     assert p is not None
     point = dataclasses.replace(
@@ -105,7 +106,7 @@ def test_the_grey_band_is_uncertain(bundle: Path) -> None:
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.1, 50.0, float("nan")])
 def test_a_threshold_outside_0_and_1_is_refused(bundle: Path, threshold: float) -> None:
     with pytest.raises(InvalidValueError, match="between 0 and 1"):
-        Screener.load(bundle, threshold=threshold)
+        Screener.load(bundle, force=True, threshold=threshold)
 
 
 def test_the_mean_of_the_map_is_the_logit(screener: Screener) -> None:

@@ -73,7 +73,7 @@ def test_int8_keeps_the_float_scores(smoke_run: Path, smoke_bundle: Path, engine
     expected = np.array([float(row["logit0"]) for row in rows])
     positive = np.array([row["kind"] != "normal" for row in rows], dtype=int)
     for folder, bound in ((Path(f"{smoke_bundle}-float"), 1e-3), (smoke_bundle, 0.35)):
-        screener = Screener.load(folder, engine=engine)
+        screener = Screener.load(folder, engine=engine, force=True)
         temperature = screener.bundle.manifest.calibration.temperature
         found = []
         for row in rows:
@@ -96,7 +96,7 @@ def _phantom(path: str, kind: str) -> bytes:
 def test_the_score_from_the_map_has_finer_steps_than_one_int8_output(
     smoke_bundle: Path, engine: str
 ) -> None:
-    screener = Screener.load(smoke_bundle, engine=engine)
+    screener = Screener.load(smoke_bundle, engine=engine, force=True)
     scores = {screener.screen(_phantom(f"phantom/{i}", "normal")).probability for i in range(40)}
     assert len(scores) > 35
 

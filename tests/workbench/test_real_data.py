@@ -85,7 +85,7 @@ def test_engines_agree_on_the_test_images(screened: Callable[[str], Screened]) -
 def test_originals_and_their_224_pixel_copies_give_close_probabilities(data: Path) -> None:
     originals = sorted(p for p in (data / "chest_xray_originals").rglob("*.jpeg"))
     copies = [data / "chest_xray" / "train" / p.parent.name / p.name for p in originals]
-    screener = Screener.load(threads=1, parallel=2)
+    screener = Screener.load(threads=1, parallel=2, force=True)
     probabilities = [
         [r.record.probability for r in examine_many(screener, map(Input, map(str, paths)), 2)]
         for paths in (originals, copies)

@@ -63,7 +63,7 @@ def test_an_empty_environment_screens_with_it(wheel: Path, phantoms: Path, tmp_p
     assert install.returncode == 0, install.stderr
     # From another folder, or the checkout would shadow the wheel.
     result = subprocess.run(
-        [binary / "cxr-edge", "screen", phantoms, "--format", "jsonl"],
+        [binary / "cxr-edge", "screen", "--force", phantoms, "--format", "jsonl"],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr

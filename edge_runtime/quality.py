@@ -1,0 +1,197 @@
+"""May the model judge this image? Is it a frontal chest radiograph such as the model knows?
+
+Cheap checks look at the file's facts and the prepared pixels; the last one measures how far the
+network's pooled features lie from those of the training images. All limits are fitted at export
+on training images and travel in the manifest; none is learned on the device.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+from enum import StrEnum
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.readers.facts import ImageFacts
+from edge_runtime.record import Quality
+
+TEMPLATE_SIDE = 16
+
+
+class Flag(StrEnum):
+    """Reasons in `quality.flags`. Adding one is a contract change."""
+
+    TOO_SMALL = "too_small"
+    EXTREME_ASPECT = "extreme_aspect"
+    COLOUR = "colour"
+    LOW_CONTRAST = "low_contrast"
+    SATURATED = "saturated"
+    INVERTED = "inverted"
+    NOT_CHEST_LIKE = "not_chest_like"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+    WRONG_MODALITY = "wrong_modality"
+    WRONG_VIEW = "wrong_view"
+
+
+# Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
+# Source: DICOM PS3.3 C.7.3.1.1.1.
+_MODALITIES = frozenset({"CR", "DX", "DR", "RG"})
+_FRONTAL_VIEWS = frozenset({"AP", "PA", ""})
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSpace:
+    """A small principal-component space of pooled features.
+
+    score = (mean squared whitened coordinate + residual energy relative to training) / 2 / limit.
+    Above 1 an image is further out than all but one in 200 held out from training: it is flagged.
+    Above `refuse_above` it is refused.
+    Source: Mahalanobis distance for detection, Lee et al., NeurIPS 2018; residual space, Wang et
+    al. (ViM), CVPR 2022.
+    """
+
+    mean_base64: str  # float32 (channels,)
+    components_base64: str  # float16 (k, channels), orthonormal rows
+    scales: tuple[float, ...]  # standard deviation along each component
+    residual: float  # mean squared length outside the space, training images
+    limit: float
+    refuse_above: float
+
+    @cached_property
+    def _mean(self) -> NDArray[np.float32]:
+        return np.frombuffer(base64.b64decode(self.mean_base64), "<f4")
+
+    @cached_property
+    def _components(self) -> NDArray[np.float32]:
+        flat = np.frombuffer(base64.b64decode(self.components_base64), "<f2").astype(np.float32)
+        return flat.reshape(len(self.scales), -1)
+
+    def check(self, channels: int) -> None:
+        """Raise InvalidValueError unless the arrays fit each other and `channels`."""
+        try:
+            shapes = self._mean.shape, self._components.shape
+        except (binascii.Error, ValueError) as error:
+            raise InvalidValueError(f"manifest.json: quality.features: {error}") from error
+        if shapes != ((channels,), (len(self.scales), channels)) or not (
+            self.limit > 0
+            and self.refuse_above >= 1
+            and self.residual > 0
+            and all(s > 0 for s in self.scales)
+        ):
+            raise InvalidValueError(
+                f"manifest.json: quality.features: shapes {shapes} or limits do not fit "
+                f"{channels} channels"
+            )
+
+    def raw_score(self, features: NDArray[np.float32]) -> float:
+        """Distance before division by the limit."""
+        centred = features - self._mean
+        coordinates = self._components @ centred
+        whitened = float(np.mean((coordinates / np.array(self.scales)) ** 2))
+        outside = float(centred @ centred - coordinates @ coordinates) / self.residual
+        return (whitened + outside) / 2
+
+    def score(self, features: NDArray[np.float32]) -> float:
+        return self.raw_score(features) / self.limit
+
+
+@dataclasses.dataclass(frozen=True)
+class QualityGate:
+    """The manifest's `quality`: limits, and what they were fitted on."""
+
+    min_side_px: int
+    max_aspect: float  # longer side / shorter side
+    max_chroma: float
+    min_contrast: float  # standard deviation of the prepared pixels
+    max_saturated: float  # share of pure black or pure white pixels
+    template: tuple[float, ...]  # mean training image, 16 x 16, zero mean and unit length
+    min_correlation: float  # with the template
+    features: FeatureSpace
+    fitted_on: str
+
+    def check(self, channels: int) -> None:
+        """Raise InvalidValueError unless the parameters fit each other."""
+        if len(self.template) != TEMPLATE_SIDE**2:
+            raise InvalidValueError(
+                f"manifest.json: quality.template has {len(self.template)} values, "
+                f"not {TEMPLATE_SIDE**2}"
+            )
+        self.features.check(channels)
+
+    def judge(
+        self,
+        facts: ImageFacts,
+        pixels: NDArray[np.uint8],
+        features: NDArray[np.float32],
+    ) -> Quality:
+        """Flags and distance of one image.
+
+        `out_of_distribution` alone is a warning until the distance is above `refuse_above`; every
+        other flag refuses.
+
+        Args:
+            facts: What the reader found.
+            pixels: (height, width, 1) uint8 as prepared.
+            features: (channels,) pooled features.
+        """
+        flags = [*_told_by_dicom(facts), *self._seen_in(facts, pixels)]
+        score = self.features.score(features)
+        accepted = not flags and score <= self.features.refuse_above
+        if not score <= 1:
+            flags.append(Flag.OUT_OF_DISTRIBUTION)
+        return Quality(accepted, tuple(flag.value for flag in flags), round(score, 4))
+
+    def _seen_in(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
+        flags = []
+        short, long = sorted((facts.height, facts.width))
+        if short < self.min_side_px:
+            flags.append(Flag.TOO_SMALL)
+        if long > self.max_aspect * short:
+            flags.append(Flag.EXTREME_ASPECT)
+        if facts.chroma > self.max_chroma:
+            flags.append(Flag.COLOUR)
+        contrast, saturated, correlation = describe(pixels, np.array(self.template))
+        if contrast < self.min_contrast:
+            flags.append(Flag.LOW_CONTRAST)
+        if saturated > self.max_saturated:
+            flags.append(Flag.SATURATED)
+        if correlation < -self.min_correlation:
+            flags.append(Flag.INVERTED)
+        elif correlation < self.min_correlation:
+            flags.append(Flag.NOT_CHEST_LIKE)
+        return flags
+
+
+def describe(
+    pixels: NDArray[np.uint8], template: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """(contrast, saturated share, correlation with the template) of prepared pixels."""
+    values = pixels[:, :, 0]
+    saturated = float(np.mean((values == 0) | (values == 255)))
+    return float(values.std()), saturated, float(thumbnail(pixels) @ template)
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(256,) 16 x 16 version of the prepared pixels, zero mean and unit length."""
+    small = Image.fromarray(pixels[:, :, 0]).resize(
+        (TEMPLATE_SIDE, TEMPLATE_SIDE), Image.Resampling.BOX
+    )
+    values = np.asarray(small, dtype=np.float64).ravel()
+    values -= values.mean()
+    length = float(np.linalg.norm(values))
+    return values / length if length > 0 else values
+
+
+def _told_by_dicom(facts: ImageFacts) -> list[Flag]:
+    flags = []
+    if facts.modality is not None and facts.modality not in _MODALITIES:
+        flags.append(Flag.WRONG_MODALITY)
+    if facts.view is not None and facts.view not in _FRONTAL_VIEWS:
+        flags.append(Flag.WRONG_VIEW)
+    return flags
