@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
-from edge_runtime.readers import raster
+from edge_runtime.readers import dicom, raster
 from edge_runtime.readers.facts import ImageFacts
 
 # No CR or DX detector comes near this; a crafted header can claim far more (decompression bomb).
@@ -28,11 +28,13 @@ def read_grey(data: bytes, min_size: tuple[int, int]) -> tuple[Image.Image, Imag
     """
     if not data:
         raise ImageError(ErrorCode.EMPTY_FILE, "the file is empty (0 bytes)")
+    if dicom.sniff(data):
+        return dicom.read(data, MAX_PIXELS)
     format_name = raster.sniff(data)
     if format_name is None:
         raise ImageError(
             ErrorCode.UNSUPPORTED_FORMAT,
             f"not a recognised image: the file begins with {data[:12]!r}; "
-            f"readable formats are {', '.join(raster.FORMATS)}",
+            f"readable formats are {', '.join(raster.FORMATS)} and DICOM",
         )
     return raster.read(data, format_name, min_size, MAX_PIXELS)
