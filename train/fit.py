@@ -54,6 +54,7 @@ VALIDATION_CORRUPTION = Augmentation(
 )
 _VALIDATION_SEED = 20260101
 _WARM_UP_STEPS = 50
+_AVERAGE_TOLERANCE = 0.005
 _FINAL_RATE_SHARE = 0.05  # the cosine ends here, so that the averaged epochs still differ
 
 
@@ -312,22 +313,26 @@ def _finish(
     history: list[dict[str, Any]],
     split: Split,
 ) -> None:
-    """Choose between the best epoch and the mean of the last ones by validation, and save."""
+    """Save the mean of the last epochs, or the best epoch where averaging has failed.
+
+    The best epoch's score is the largest of many noisy ones and so flatters it; the mean has to
+    fall behind by more than that noise to be passed over.
+    """
     best = _best_epoch(history)
     last = [entry["epoch"] for entry in history[-recipe.optimisation.average_last :]]
     snapshots = [run.load_snapshot(epoch) for epoch in last]
+    mean_name, best_name = f"mean of epochs {last[0]} to {last[-1]}", f"epoch {best}"
     candidates = {
-        f"epoch {best}": run.load_snapshot(best),
-        f"mean of epochs {last[0]} to {last[-1]}": [
-            np.mean(values, axis=0) for values in zip(*snapshots, strict=True)
-        ],
+        mean_name: [np.mean(values, axis=0) for values in zip(*snapshots, strict=True)],
+        best_name: run.load_snapshot(best),
     }
     scores: dict[str, dict[str, float]] = {}
     for name, weights in candidates.items():
         model.set_weights(weights)
         scores[name] = _validate(model, arrays)
         tqdm.write(f"{name}: {scores[name]}")
-    chosen = max(scores, key=lambda name: scores[name]["validation_score"])
+    lead = scores[best_name]["validation_score"] - scores[mean_name]["validation_score"]
+    chosen = best_name if lead > _AVERAGE_TOLERANCE else mean_name
     model.set_weights(candidates[chosen])
     model.save(run.path / "model.keras")
     logits = predict_logits(model, arrays.validation)
