@@ -13,7 +13,7 @@ from PIL import Image
 
 from edge_runtime import Screener
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.phantom import draw_phantom, phantom_jpeg
+from edge_runtime.phantom import draw_phantom
 from edge_runtime.quality import Flag
 from edge_runtime.readers.facts import ImageFacts
 from tests.conftest import Run
@@ -62,7 +62,7 @@ def test_noise_is_far_from_the_training_images(screener: Screener) -> None:
 
 
 def test_force_screens_anyway_and_says_so(bundle: Path, screener: Screener) -> None:
-    content = phantom_jpeg(1, True)
+    content = png(CASES[Flag.INVERTED])
     refused, forced = screener.screen(content), Screener.load(bundle, force=True).screen(content)
     assert refused.quality == forced.quality and not forced.quality.accepted
     assert refused.status == "rejected" and forced.status == "ok"
@@ -121,9 +121,11 @@ def test_gate_parameters_that_do_not_fit_are_refused(screener: Screener) -> None
         dataclasses.replace(gate, features=broken).check(1280)
 
 
-def test_a_refused_image_in_a_batch_is_exit_1(cxr_edge: Run, phantoms: Path) -> None:
-    result = cxr_edge("screen", phantoms, "--format", "jsonl")
+def test_a_refused_image_in_a_batch_is_exit_1(cxr_edge: Run, tmp_path: Path) -> None:
+    for flag in (Flag.COLOUR, Flag.INVERTED):
+        (tmp_path / f"{flag}.png").write_bytes(png(CASES[flag]))
+    result = cxr_edge("screen", tmp_path, "--format", "jsonl")
     records = [json.loads(line) for line in result.stdout.splitlines()]
-    assert result.returncode == 1 and len(records) == 6
+    assert result.returncode == 1 and len(records) == 2
     assert {r["status"] for r in records} == {"rejected"}
-    assert "6 rejected" in result.stderr
+    assert "2 rejected" in result.stderr

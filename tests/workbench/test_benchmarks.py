@@ -45,7 +45,7 @@ def test_every_file_is_measured_beside_the_float_model(
     scores = {row["model"]: [float(line[row["model"]]) for line in table] for row in rows}
     reference = scores[rows[0]["model"]]
     for row in rows:
-        assert row["auc"]["value"] == auc(labels, scores[row["model"]])
+        assert row["auc"]["value"] == pytest.approx(auc(labels, scores[row["model"]]))
         assert row["auc"]["low"] <= row["auc"]["value"] <= row["auc"]["high"]
     for row in rows[1:]:
         expected = auc_difference(labels, reference, scores[row["model"]])
