@@ -72,9 +72,10 @@ else
 endif
 	@touch $@ $(VENV)/.runtime
 
-# tflite-runtime needs numpy 1 and Python 3.11: an environment of its own, skipped where there is none.
+# tflite-runtime needs numpy 1 and Python 3.11: an environment of its own, with the oldest numpy and
+# Pillow that we promise. Skipped where it cannot be had.
 $(VENV)/.tflite-runtime: pyproject.toml | $(BIN)/python
 	@if python3.11 -c '' 2>/dev/null && python3.11 -m venv .venv-tflite-runtime && \
-	    .venv-tflite-runtime/bin/python -m pip install $(PIP_QUIET) pillow 'tflite-runtime>=2.14' 'numpy<2'; \
+	    .venv-tflite-runtime/bin/python -m pip install $(PIP_QUIET) 'pillow==9.4.*' 'tflite-runtime==2.14.*' 'numpy==1.24.*'; \
 	then touch $@; \
 	else rm -rf .venv-tflite-runtime; echo "no tflite-runtime here: its tests will be skipped"; fi

@@ -62,14 +62,17 @@ def prepare(data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
     Raises:
         ImageError: The bytes cannot be read as an image.
     """
-    return prepare_with_facts(data, spec)[0]
+    return resize(decode(data, spec)[0], spec)
 
 
-def prepare_with_facts(data: bytes, spec: InputSpec) -> tuple[NDArray[np.uint8], ImageFacts]:
-    """`prepare`, and what the reader learnt about the image for the quality gate."""
+def decode(data: bytes, spec: InputSpec) -> tuple[Image.Image, ImageFacts]:
+    """The first half of `prepare`: a greyscale image large enough for the tensor, and its facts.
+
+    Raises:
+        ImageError: The bytes cannot be read as an image.
+    """
     oversampled = (spec.height * spec.decode_oversampling, spec.width * spec.decode_oversampling)
-    grey, facts = read_grey(data, oversampled)
-    return resize(grey, spec), facts
+    return read_grey(data, oversampled)
 
 
 def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
@@ -83,7 +86,7 @@ def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uin
 
 
 def resize(grey: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
-    """Stretch a mode "L" image to (height, width, 1) uint8; the aspect ratio is not kept."""
+    """The second half: stretch mode "L" to (height, width, 1) uint8; no aspect ratio is kept."""
     if grey.size != (spec.width, spec.height):
         grey = grey.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(grey)[:, :, np.newaxis]
