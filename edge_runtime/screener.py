@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
+import stat
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -306,14 +308,17 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         ImageError: It cannot be read, or is larger than any radiograph.
     """
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > MAX_FILE_BYTES:
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            if status.st_size > MAX_FILE_BYTES:
                 raise ImageError(
                     ErrorCode.FILE_TOO_LARGE,
-                    f"{size} bytes is more than the limit of {MAX_FILE_BYTES}",
+                    f"{status.st_size} bytes is more than the limit of {MAX_FILE_BYTES}",
                 )
-            data = file.read(MAX_FILE_BYTES + 1)
+            if stat.S_ISREG(status.st_mode):
+                return file.readall()
+            # A pipe or a device has no size and may have no end.
+            data = io.BufferedReader(file).read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ImageError(
             ErrorCode.UNREADABLE_FILE, error.strerror or type(error).__name__
