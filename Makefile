@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench train export clean
+.PHONY: help demo test fuzz lint format bench train export clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ lint: $(VENV)/.dev  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+fuzz: $(VENV)/.dev  ## throw 200,000 damaged files at the readers: CASES=, SEED=
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),200000) --seed $(or $(SEED),1)
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff format .

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator
 
 from edge_runtime.errors import ErrorCode, ImageError
 
+_SORTED_AT_ONCE = 10_000
 # Left behind by file managers; nobody's radiograph.
 _BY_PRODUCTS = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 
@@ -45,17 +47,25 @@ def find_inputs(paths: Iterable[str], exclude: Collection[str] = ()) -> Iterator
 def _walk(folder: str, exclude: Collection[str]) -> Iterator[Input]:
     try:
         with os.scandir(folder) as entries:
-            found = sorted(entries, key=lambda e: e.name)
+            # Sorted by parts: a folder of a million files is never held as a whole.
+            while part := sorted(itertools.islice(entries, _SORTED_AT_ONCE), key=_name):
+                for entry in part:
+                    yield from _enter(entry, exclude)
     except OSError as error:
         reason = error.strerror or str(error)
         yield Input(folder, ImageError(ErrorCode.UNREADABLE_FILE, f"folder: {reason}"))
+
+
+def _enter(entry: os.DirEntry[str], exclude: Collection[str]) -> Iterator[Input]:
+    if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
         return
-    for entry in found:
-        if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
-            continue
-        if os.path.abspath(entry.path) in exclude:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path, exclude)
-        elif not entry.is_dir():  # a link to a folder is neither
-            yield Input(entry.path)
+    if exclude and os.path.abspath(entry.path) in exclude:
+        return
+    if entry.is_dir(follow_symlinks=False):
+        yield from _walk(entry.path, exclude)
+    elif not entry.is_dir():  # a link to a folder is neither
+        yield Input(entry.path)
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import os
 import stat
 import sys
@@ -97,6 +95,9 @@ class RecordWriter:
 
 
 def csv_line(cells: object) -> str:
+    import csv
+    import io
+
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(cells)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -146,6 +147,8 @@ def read_done(path: str, format_name: str) -> set[tuple[str, str]]:
     Raises:
         InvalidValueError: The file is not of that format.
     """
+    import csv
+
     done: set[tuple[str, str]] = set()
     with open(path, encoding="utf-8", newline="") as file:
         if format_name == "csv":

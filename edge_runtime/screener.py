@@ -11,14 +11,14 @@ import io
 import os
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.bundle import Bundle, load_bundle
-from edge_runtime.engines import RawOutputs
+from edge_runtime.engines import RawOutputs, default_threads
 from edge_runtime.engines.pool import EnginePool
 from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
 from edge_runtime.manifest import KnownAnswer, OperatingPoint
@@ -123,6 +123,23 @@ class Screener:
             A record, also for input that cannot be screened: its status is then "error".
         """
         return self.examine(image, source).record
+
+    def screen_many(
+        self, images: Iterable[str | os.PathLike[str]], workers: int | None = None
+    ) -> Iterator[Record]:
+        """Screen many files on several threads; records come in the order of `images`.
+
+        Args:
+            images: Paths, taken lazily: never more than a few ahead of the records.
+            workers: Threads; by default one per processor, at most 4. Load the screener with
+                `parallel` of the same number, or they take turns in the model.
+        """
+        from edge_runtime.batch import examine_many
+        from edge_runtime.inputs import Input
+
+        inputs = (Input(os.fspath(image)) for image in images)
+        for examination in examine_many(self, inputs, workers or default_threads()):
+            yield examination.record
 
     def examine(
         self,

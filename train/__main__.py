@@ -29,6 +29,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     fit.add_argument("--output", type=Path, required=True, help="run folder")
     fit.add_argument("--seed", type=int, help="instead of the recipe's")
+    fit.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a setting of the recipe: optimisation.epochs=3",
+    )
 
     verbs.add_parser("recipes", help="list the recipes")
 
@@ -46,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
             weights=arguments.weights,
             output=arguments.output,
             seed=arguments.seed,
+            changes=arguments.set,
         )
         return 0
     except CxrEdgeError as error:

@@ -107,6 +107,21 @@ def split_by_patient(samples: list[Sample], fraction: float, seed: int) -> Split
     return Split(train, validation)
 
 
+def split_by_batch(samples: list[Sample], pattern: str) -> Split:
+    """Hold out the images whose path matches; their patients' other images are left out.
+
+    Raises:
+        InvalidValueError: The pattern leaves a side without one of the classes.
+    """
+    validation = tuple(s for s in samples if re.search(pattern, s.path))
+    patients = {s.patient for s in validation}
+    train = tuple(s for s in samples if s.patient not in patients)
+    for part in (train, validation):
+        if len({s.kind == "normal" for s in part}) < 2:
+            raise InvalidValueError(f"holdout {pattern!r} leaves a side without both classes")
+    return Split(train, validation)
+
+
 def phantom_samples(count: int, first_seed: int = 0) -> list[Sample]:
     """Drawn stand-ins, alternately normal and pneumonia, each its own patient."""
     return [

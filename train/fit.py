@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from train.dataset import (
     load_pixels,
     phantom_samples,
     read_folder,
+    split_by_batch,
     split_by_patient,
     targets,
 )
@@ -59,14 +61,19 @@ _FINAL_RATE_SHARE = 0.05  # the cosine ends here, so that the averaged epochs st
 
 
 def fit(
-    recipe_name: str, data: Path | None, weights: str, output: Path, seed: int | None = None
+    recipe_name: str,
+    data: Path | None,
+    weights: str,
+    output: Path,
+    seed: int | None = None,
+    changes: Sequence[str] = (),
 ) -> None:
     """Train a recipe into the run folder `output`, or go on with an interrupted run there.
 
     Raises:
         InvalidValueError: Unknown recipe, unusable data, or a folder that holds another run.
     """
-    recipe = load_recipe(recipe_name)
+    recipe = load_recipe(recipe_name, changes)
     if seed is not None:
         recipe = dataclasses.replace(recipe, seed=seed)
     split = _split(recipe, data)
@@ -137,6 +144,8 @@ def _split(recipe: Recipe, data: Path | None) -> Split:
         samples = read_folder(data, ("train", "val"))
     else:
         raise InvalidValueError(f"data.source must be folder or phantoms: {recipe.data.source!r}")
+    if recipe.data.holdout:
+        return split_by_batch(samples, recipe.data.holdout)
     return split_by_patient(samples, recipe.data.validation_fraction, recipe.seed)
 
 

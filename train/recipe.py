@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.parse import from_mapping
@@ -18,6 +20,9 @@ class Data:
     source: str = "folder"  # folder | phantoms
     validation_fraction: float = 0.12
     phantom_count: int = 0
+    # Regular expression over file paths: what matches is validation instead of a random share of
+    # patients. For leaving out a whole batch of acquisitions, which is harder than new patients.
+    holdout: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +87,12 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
-def load_recipe(name: str) -> Recipe:
+def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     """A recipe by name, or by the path of a TOML file.
+
+    Args:
+        name: A name from `recipe_names`, or a path that ends in .toml.
+        changes: Settings that replace the file's, as "optimisation.epochs=3".
 
     Raises:
         InvalidValueError: No such recipe, invalid TOML, unknown key or wrong type.
@@ -95,4 +104,22 @@ def load_recipe(name: str) -> Recipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InvalidValueError(f"{path}: {error}") from error
+    for change in changes:
+        _apply(document, change)
     return from_mapping(Recipe, document, path.name)
+
+
+def _apply(document: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    *tables, last = key.strip().split(".")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    if not equals or not last:
+        raise InvalidValueError(f"--set takes KEY=VALUE, got {change!r}")
+    for table in tables:
+        document = document.setdefault(table, {})
+        if not isinstance(document, dict):
+            raise InvalidValueError(f"--set {change}: {table!r} is no table")
+    document[last] = value

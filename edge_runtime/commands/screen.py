@@ -19,11 +19,9 @@ from edge_runtime.commands.options import (
 )
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError, InvalidValueError
-from edge_runtime.heatmap import overlay
 from edge_runtime.inputs import Input, find_inputs
 from edge_runtime.output import FORMATS, RecordWriter, drop_unfinished_line, read_done
 from edge_runtime.progress import Progress
-from edge_runtime.report import write_report
 from edge_runtime.screener import Examination, Screener, hash_file
 
 
@@ -80,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.step()
         progress.clear()
     if arguments.report:
+        from edge_runtime.report import write_report  # only who asks for it waits for it
+
         page = write_report(kept, screener.bundle.manifest, point, "Screened radiographs")
         Path(arguments.report).write_text(page, encoding="utf-8")
     return _summarise(counts, screener)
@@ -142,6 +142,8 @@ def _count(arguments: argparse.Namespace) -> int | None:
 def _write_heatmap(folder: Path, result: Examination) -> None:
     if result.pixels is None or result.evidence_map is None:
         return
+    from edge_runtime.heatmap import overlay
+
     record = result.record
     stem = Path(record.source).stem or "image"
     # The hash keeps files of one name from different folders apart.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -40,3 +41,16 @@ class InterpreterEngine:
             return np.asarray(values)
         # int8 minus the zero point overflows int8, hence the cast first.
         return np.asarray((values.astype(np.int32) - zero_point) * np.float32(scale), np.float32)
+
+
+def version_of(module: ModuleType, distribution: str) -> str:
+    """An engine's version, without importing importlib.metadata where that can be helped.
+
+    That import costs more than loading the model.
+    """
+    version = getattr(module, "__version__", None)
+    if version is None:
+        from importlib import metadata
+
+        version = metadata.version(distribution)
+    return str(version)

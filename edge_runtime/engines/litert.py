@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 
-from edge_runtime.engines.interpreter import InterpreterEngine
+from edge_runtime.engines.interpreter import InterpreterEngine, version_of
 from edge_runtime.errors import EngineError
 
 NAME = "litert"
@@ -25,10 +24,11 @@ def load(model: bytes, threads: int) -> InterpreterEngine:
         EngineError: The package does not import here, or refuses the model.
     """
     try:
+        import ai_edge_litert
         from ai_edge_litert.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=model, num_threads=threads)
-        version = importlib.metadata.version("ai-edge-litert")
+        version = version_of(ai_edge_litert, "ai-edge-litert")
         return InterpreterEngine(f"{NAME} {version}", FAMILY, interpreter)
     except (ImportError, ValueError, RuntimeError) as error:
         raise EngineError(f"engine {NAME}: {error}") from error

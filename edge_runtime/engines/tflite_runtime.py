@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 
 import numpy as np
 
-from edge_runtime.engines.interpreter import InterpreterEngine
+from edge_runtime.engines.interpreter import InterpreterEngine, version_of
 from edge_runtime.errors import EngineError
 
 NAME = "tflite-runtime"
@@ -33,10 +32,11 @@ def load(model: bytes, threads: int) -> InterpreterEngine:
             f"{REQUIRES}"
         )
     try:
+        import tflite_runtime
         from tflite_runtime.interpreter import Interpreter
 
         interpreter = Interpreter(model_content=model, num_threads=threads)
-        version = importlib.metadata.version("tflite-runtime")
+        version = version_of(tflite_runtime, "tflite-runtime")
         return InterpreterEngine(f"{NAME} {version}", FAMILY, interpreter)
     except (ImportError, ValueError, RuntimeError) as error:
         raise EngineError(f"engine {NAME}: {error}") from error

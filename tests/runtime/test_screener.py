@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,27 @@ def test_the_mean_of_the_map_is_the_logit(screener: Screener) -> None:
     assert logits[0] == pytest.approx(examination.evidence_map.mean(dtype=float) + offset)
     probability = 1 / (1 + np.exp(-logits[0] / screener.bundle.manifest.calibration.temperature))
     assert examination.record.probability == pytest.approx(probability, abs=1e-8)
+
+
+def test_many_files_keep_their_order_and_are_taken_lazily(bundle: Path, phantoms: Path) -> None:
+    screener = Screener.load(bundle, force=True, threads=1, parallel=2)
+    paths = [*sorted(phantoms.iterdir()), phantoms / "missing.jpeg"] * 20
+    taken = 0
+
+    def lazily() -> Iterator[Path]:
+        nonlocal taken
+        for path in paths:
+            taken += 1
+            yield path
+
+    records = screener.screen_many(lazily(), workers=2)
+    first = next(records)
+    assert taken < 10
+    rest = list(records)
+    assert [r.source for r in [first, *rest]] == [str(p) for p in paths]
+    assert [r.status for r in rest].count("error") == 20
+    alone = [screener.screen(p) for p in paths[:7]]
+    assert [first, *rest][:7] == alone
 
 
 def test_timings_only_on_demand(screener: Screener) -> None:

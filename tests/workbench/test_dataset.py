@@ -18,6 +18,7 @@ from train.dataset import (
     phantom_samples,
     read_bytes,
     read_folder,
+    split_by_batch,
     split_by_patient,
     targets,
 )
@@ -57,6 +58,21 @@ def test_adding_images_moves_nobody() -> None:
 def test_another_seed_is_another_split() -> None:
     samples = [Sample(f"{i}.png", "normal", f"p{i}") for i in range(200)]
     assert split_by_patient(samples, 0.2, 1) != split_by_patient(samples, 0.2, 2)
+
+
+def test_a_batch_held_out_takes_its_patients_along() -> None:
+    samples = [
+        Sample("N/IM-1.jpeg", "normal", "IM-1"),
+        Sample("N/NORMAL2-IM-2.jpeg", "normal", "NORMAL2-IM-2"),
+        Sample("P/person1_virus_1.jpeg", "viral", "person1"),
+        Sample("P/person1_bacteria_2.jpeg", "bacterial", "person1"),
+        Sample("P/person2_bacteria_3.jpeg", "bacterial", "person2"),
+    ]
+    split = split_by_batch(samples, "NORMAL2|_virus_")
+    assert [s.path for s in split.validation] == ["N/NORMAL2-IM-2.jpeg", "P/person1_virus_1.jpeg"]
+    assert [s.path for s in split.train] == ["N/IM-1.jpeg", "P/person2_bacteria_3.jpeg"]
+    with pytest.raises(InvalidValueError, match="both classes"):
+        split_by_batch(samples, "_virus_")
 
 
 def test_targets_for_two_and_three_labels() -> None:

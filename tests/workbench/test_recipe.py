@@ -38,6 +38,29 @@ def test_a_wrong_recipe_is_refused_by_key_and_value(tmp_path: Path, text: str, s
         load_recipe(str(file))
 
 
+def test_settings_are_changed_from_the_command_line() -> None:
+    changes = ["optimisation.epochs=3", "augmentation.zoom=[0.5, 2.0]", "data.holdout=_virus_"]
+    recipe = load_recipe("default", changes)
+    assert recipe.optimisation.epochs == 3
+    assert recipe.augmentation.zoom == (0.5, 2.0)
+    assert recipe.data.holdout == "_virus_"
+    assert recipe.network == load_recipe("default").network
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("optimisation.epoch=3", "epoch"),
+        ("optimisation.epochs=many", "'many'"),
+        ("optimisation.epochs", "KEY=VALUE"),
+        ("name.epochs=3", "no table"),
+    ],
+)
+def test_a_wrong_change_is_refused(change: str, said: str) -> None:
+    with pytest.raises(InvalidValueError, match=said):
+        load_recipe("default", [change])
+
+
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidValueError, match="default"):
         load_recipe("nonesuch")

@@ -86,3 +86,33 @@ def test_wrong_usage_is_exit_2(arguments: list[str], said: str, tmp_path: Path) 
 
 def test_recipes_are_listed() -> None:
     assert "smoke" in workbench("train", "recipes").stdout
+
+
+def test_early_stopping_counts_epochs_since_the_best() -> None:
+    from train.fit import _should_stop
+
+    def history(*scores: float) -> list[dict[str, object]]:
+        return [
+            {"epoch": i + 1, "phase": "all", "validation_score": score}
+            for i, score in enumerate(scores)
+        ]
+
+    assert not _should_stop([], 2)
+    assert not _should_stop(history(0.9, 0.8), 2)
+    assert _should_stop(history(0.9, 0.8, 0.85), 2)
+    assert not _should_stop(history(0.9, 0.8, 0.95), 2)
+    assert not _should_stop(history(0.9, 0.8, 0.7, 0.6), 0)
+
+
+def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
+    from train.fit import _learning_rates
+    from train.recipe import load_recipe
+
+    recipe = load_recipe("default")
+    plan = recipe.optimisation
+    head = _learning_rates(recipe, 0, 100)
+    assert set(head) == {plan.head_learning_rate}
+    fine = np.concatenate([_learning_rates(recipe, 1 + e, 100) for e in range(plan.epochs)])
+    assert fine[0] < fine[49] and fine.argmax() == 49
+    assert (np.diff(fine[50:]) < 0).all()
+    assert fine[-1] == pytest.approx(0.05 * plan.learning_rate, rel=0.01)
