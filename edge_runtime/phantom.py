@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+PREFIX = "phantom/"
+
 
 def draw_phantom(
     seed: int, pneumonia: bool, height: int = 448, width: int = 512
@@ -57,6 +59,14 @@ def phantom_jpeg(seed: int, pneumonia: bool, height: int = 448, width: int = 512
         buffer, format="JPEG", quality=90
     )
     return buffer.getvalue()
+
+
+def phantom_file(name: str, pneumonia: bool) -> bytes | None:
+    """The bytes behind a name like "phantom/17" in a list of images; None for any other name."""
+    seed = name.removeprefix(PREFIX)
+    if seed == name:
+        return None
+    return phantom_jpeg(int(seed), pneumonia, height=240, width=256)
 
 
 def _soft_ellipse(

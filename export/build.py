@@ -30,6 +30,7 @@ from edge_runtime.manifest import (
     dump_manifest,
 )
 from edge_runtime.quality import QualityGate
+from edge_runtime.scores import disease_logit
 from edge_runtime.screener import Screener
 from export import gate
 from export.calibration import SPLIT, choose_operating_points, fit_temperature
@@ -99,8 +100,8 @@ def build_bundle(
     tqdm.write("running the float model")
     float_logits, _ = keras_outputs(core, validation)
     float_representative, _ = keras_outputs(core, representative)
-    temperature = round(fit_temperature(_disease(float_logits), positive), 4)
-    points = choose_operating_points(_disease(float_logits), positive, temperature)
+    temperature = round(fit_temperature(disease_logit(float_logits), positive), 4)
+    points = choose_operating_points(disease_logit(float_logits), positive, temperature)
 
     tqdm.write("converting")
     whole = add_normalisation(core)
@@ -116,8 +117,8 @@ def build_bundle(
     ]
     metrics = gate.compare(
         positive,
-        gate.Scores("float32 keras", "keras", _disease(float_logits)),
-        [gate.Scores(c.label, c.engine.name, _disease(c.validation)) for c in converted],
+        gate.Scores("float32 keras", "keras", disease_logit(float_logits)),
+        [gate.Scores(c.label, c.engine.name, disease_logit(c.validation)) for c in converted],
         temperature,
         points[0].threshold,
         SPLIT,
@@ -271,13 +272,6 @@ def _verify(folder: Path) -> None:
         for answer in screener.bundle.manifest.known_answers:
             if screener.check_known_answer(answer) is None:
                 raise gate.GateError(f"{engine}: known answer {answer.name!r} has no logits")
-
-
-def _disease(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log odds of any pneumonia (n,), from (n, 1) or from softmax logits with normal first."""
-    if logits.shape[1] == 1:
-        return logits[:, 0]
-    return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
 
 
 def _provenance(run: Run, representative: list[str]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.parse import from_mapping
-from edge_runtime.phantom import phantom_jpeg
+from edge_runtime.phantom import phantom_file
 from edge_runtime.preprocess import InputSpec, prepare
 
 
@@ -77,12 +77,10 @@ def load_pixels(
     """Images of a run through the device's preprocessing: (n, height, width, 1) uint8."""
     pixels = np.empty((len(images), spec.height, spec.width, 1), np.uint8)
     for i, image in enumerate(tqdm(images, description, unit="image", leave=False, disable=None)):
-        if image.path.startswith("phantom/"):
-            seed = int(image.path.removeprefix("phantom/"))
-            content = phantom_jpeg(seed, pneumonia=image.kind != "normal", height=240, width=256)
-        elif data is None:
-            raise InvalidValueError(f"{image.path} needs --data DIR")
-        else:
+        content = phantom_file(image.path, pneumonia=image.kind != "normal")
+        if content is None:
+            if data is None:
+                raise InvalidValueError(f"{image.path} needs --data DIR")
             content = (data / image.path).read_bytes()
         pixels[i] = prepare(content, spec)
     return pixels

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.phantom import phantom_jpeg
+from edge_runtime.phantom import phantom_file
 from edge_runtime.preprocess import InputSpec, prepare
 
 CLASS_FOLDERS = ("NORMAL", "PNEUMONIA")
@@ -145,9 +145,9 @@ def load_pixels(
 
 def read_bytes(data: Path | None, sample: Sample) -> bytes:
     """File content of a sample; phantoms are drawn."""
-    if sample.path.startswith("phantom/"):
-        seed = int(sample.path.removeprefix("phantom/"))
-        return phantom_jpeg(seed, pneumonia=sample.kind != "normal", height=240, width=256)
+    drawn = phantom_file(sample.path, pneumonia=sample.kind != "normal")
+    if drawn is not None:
+        return drawn
     if data is None:
         raise InvalidValueError(f"{sample.path} needs --data DIR")
     return (data / sample.path).read_bytes()

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.metrics import auc, binary_cross_entropy
+from edge_runtime.scores import disease_logit
 from train.augment import augment
 from train.batches import TrainingBatches
 from train.curves import draw_curves
@@ -305,13 +306,6 @@ def predict_logits(model: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.
         for i in range(0, len(pixels), 64)
     ]
     return np.concatenate(parts).astype(np.float64)
-
-
-def disease_logit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log odds of any pneumonia, (n,), from one logit or from softmax logits with normal first."""
-    if logits.shape[1] == 1:
-        return logits[:, 0]
-    return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
 
 
 def _finish(
