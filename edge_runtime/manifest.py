@@ -59,7 +59,7 @@ class Outputs:
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """probability = activation(logits / temperature). Source: Guo et al., ICML 2017."""
+    """The temperature divides the log odds of any pneumonia: `scores.label_probabilities`."""
 
     temperature: float
     split: str

@@ -18,3 +18,20 @@ def disease_logit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     if logits.shape[1] == 1:
         return logits[:, 0]
     return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
+
+
+def label_probabilities(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Calibrated probability of each label, (labels,), normal first, from one image's logits.
+
+    The temperature acts on the log odds of any pneumonia, so that a threshold chosen on them means
+    the same for two labels and for more. Kinds of pneumonia share its probability by their softmax.
+
+    Args:
+        logits: (units,) of one image.
+        temperature: Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+    """
+    odds = disease_logit(logits[np.newaxis])[0] / temperature
+    pneumonia = 1 / (1 + np.exp(-odds)) if odds > -700 else 0.0
+    kinds = logits[1:] if len(logits) > 1 else np.zeros(1)
+    share = np.exp(kinds - kinds.max())
+    return np.concatenate([[1 - pneumonia], pneumonia * share / share.sum()])

@@ -25,6 +25,7 @@ from edge_runtime.manifest import KnownAnswer, OperatingPoint
 from edge_runtime.preprocess import decode, prepare, prepare_pixels, resize
 from edge_runtime.readers.facts import ImageFacts
 from edge_runtime.record import ModelIdentity, Quality, Record, RecordError
+from edge_runtime.scores import label_probabilities
 
 MAX_FILE_BYTES = 256_000_000
 # Below the last digit the machines' exp() may differ; records must not.
@@ -198,12 +199,8 @@ class Screener:
     def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
         """Calibrated probability of each label of the bundle."""
         manifest = self.bundle.manifest
-        scaled = logits / manifest.calibration.temperature
-        if manifest.outputs.activation == "sigmoid":
-            scaled = np.array([0.0, scaled[0]])
-        weights = np.exp(scaled - scaled.max())
-        weights /= weights.sum()
-        return dict(zip(manifest.labels, weights.tolist(), strict=True))
+        values = label_probabilities(logits, manifest.calibration.temperature)
+        return dict(zip(manifest.labels, values.tolist(), strict=True))
 
     def check_known_answer(self, answer: KnownAnswer) -> float | None:
         """Largest logit difference to a known answer; None where this family has none.
@@ -252,7 +249,7 @@ class Screener:
         except ImageError as error:
             return self.error_record(source, digest, error)
         labels = self.bundle.manifest.labels
-        probability = round(1 - by_label[labels[0]], _PROBABILITY_DIGITS)
+        probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
         return self._record(
             source,
             digest,

@@ -209,3 +209,35 @@ def test_an_unfinished_run_is_refused(smoke_run: Path, tmp_path: Path) -> None:
         open_run(copy)
     with pytest.raises(InvalidValueError, match="not a run folder"):
         open_run(tmp_path)
+
+
+def test_three_classes_survive_export_and_the_runtime(tmp_path: Path) -> None:
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    fit = workbench(
+        "train", "fit", "--recipe", "smoke", "--weights", "none", "--output", run,
+        "--set", 'network.labels=["normal", "bacterial", "viral"]',
+        "--set", "optimisation.epochs=6",
+    )  # fmt: skip
+    assert fit.returncode == 0, fit.stderr
+    exported = workbench("export", run, "--output", bundle)
+    assert exported.returncode == 0, exported.stderr
+    with open(run / "validation.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) > 80
+    logits = np.array([[float(row[f"logit{i}"]) for i in range(3)] for row in rows])
+    odds = np.log(np.exp(logits[:, 1:]).sum(axis=1)) - logits[:, 0]
+    for engine in BOTH:
+        screener = Screener.load(Path(f"{bundle}-float"), engine=engine, force=True)
+        temperature = screener.bundle.manifest.calibration.temperature
+        records = [screener.screen(_phantom(row["path"], row["kind"])) for row in rows]
+        for record, expected in zip(records, odds / temperature, strict=True):
+            by_label = record.probabilities
+            assert by_label is not None and list(by_label) == ["normal", "bacterial", "viral"]
+            assert sum(by_label.values()) == pytest.approx(1, abs=1e-7)
+            assert record.probability == pytest.approx(1 / (1 + np.exp(-expected)), abs=1e-3)
+            assert record.probability == pytest.approx(1 - by_label["normal"], abs=1e-7)
+        # What the manifest says of an operating point is what the runtime then does.
+        point = screener.operating_point
+        called = [r.decision == "pneumonia" for r, row in zip(records, rows, strict=True)
+                  if row["kind"] != "normal"]  # fmt: skip
+        assert np.mean(called) == pytest.approx(point.sensitivity.value, abs=0.02)
