@@ -241,3 +241,23 @@ def test_three_classes_survive_export_and_the_runtime(tmp_path: Path) -> None:
         called = [r.decision == "pneumonia" for r, row in zip(records, rows, strict=True)
                   if row["kind"] != "normal"]  # fmt: skip
         assert np.mean(called) == pytest.approx(point.sensitivity.value, abs=0.02)
+
+
+def test_known_answers_that_are_not_met_leave_no_bundle(smoke_run: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys, dataclasses, export.write as w; real = w.make_known_answers\n"
+        "def wrong(spec, engines, offsets):\n"
+        "    answers = real(spec, engines, offsets)\n"
+        "    shifted = {f: tuple(v + 1 for v in l) for f, l in answers[0].logits.items()}\n"
+        "    return (dataclasses.replace(answers[0], logits=shifted), *answers[1:])\n"
+        "w.make_known_answers = wrong\n"
+        "from export.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(smoke_run), "--output", str(tmp_path / "refused")],
+        capture_output=True, text=True, check=False,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert result.returncode == 1, result.stderr
+    assert "verification gate refused" in result.stderr and "known answer" in result.stderr
+    assert list(tmp_path.iterdir()) == []
