@@ -16,6 +16,8 @@ from edge_runtime.errors import InvalidValueError
 
 T = TypeVar("T")
 
+_HINTS: dict[type, dict[str, Any]] = {}  # resolving annotations is most of the work of parsing
+
 
 def from_mapping(cls: type[T], mapping: object, where: str) -> T:
     """Build the dataclass `cls` from `mapping`.
@@ -31,7 +33,9 @@ def from_mapping(cls: type[T], mapping: object, where: str) -> T:
     """
     if not isinstance(mapping, Mapping):
         raise InvalidValueError(f"{where}: expected an object, got {_show(mapping)}")
-    hints = typing.get_type_hints(cls)
+    hints = _HINTS.get(cls)
+    if hints is None:
+        hints = _HINTS[cls] = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in mapping:
         if key not in fields:

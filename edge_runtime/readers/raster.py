@@ -62,8 +62,11 @@ def read(
         # Decodes JPEG at 1/2, 1/4 or 1/8 scale where that leaves enough pixels. The Y of YCbCr is
         # the very luma that "L" would give, and Cb and Cr tell whether the picture has colour.
         image.draft("YCbCr" if image.mode == "RGB" else "L", (width, height))
-        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         image.load()
+        orientation = 1
+        # Asking for EXIF imports a good part of the standard library; most radiographs have none.
+        if format_name == "TIFF" or "exif" in image.info:
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         chroma = _chroma(image)
         grey = _to_grey(image)
     except ImageError:
