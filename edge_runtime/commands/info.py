@@ -14,6 +14,7 @@ from edge_runtime.bundle import load_bundle
 from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.metrics import Estimate
+from edge_runtime.readers import dicom
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,6 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
         "labels": ", ".join(manifest.labels),
         "engine auto": automatic,
     }
+    optional = {
+        "dicom": "installed" if dicom.is_available() else f"missing: {dicom.REQUIRES}",
+    }
     points = {
         p.name: {
             "threshold": p.threshold,
@@ -64,12 +68,19 @@ def run(arguments: argparse.Namespace) -> int:
         for p in manifest.operating_points
     }
     if arguments.json:
-        print(json.dumps(facts | {"engines": engines, "operating_points": points}, indent=1))
+        print(
+            json.dumps(
+                facts | {"engines": engines, "optional": optional, "operating_points": points},
+                indent=1,
+            )
+        )
         return 0
     for key, value in facts.items():
         print(f"{key:14} {value}")
     for name, state in engines.items():
         print(f"{'engine':14} {name}: {state}")
+    for name, state in optional.items():
+        print(f"{'optional':14} {name}: {state}")
     for point in manifest.operating_points:
         print(
             f"{'operating at':14} {point.name}: probability >= {point.threshold:.4f}, on "

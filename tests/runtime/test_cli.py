@@ -269,6 +269,7 @@ def test_help_has_an_example(cxr_edge: Run, verb: str) -> None:
 def test_info_names_what_is_used(cxr_edge: Run) -> None:
     facts = json.loads(cxr_edge("info", "--json").stdout)
     assert facts["engine auto"] in ("litert", "onnxruntime")
+    assert facts["optional"]["dicom"].startswith(("installed", "missing: pip install"))
     assert set(facts["operating_points"]) == {"screening", "balanced"}
     assert "tflite-runtime" in cxr_edge("info").stdout
 
