@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.bundle import DEFAULT_BUNDLE
+from edge_runtime.engines import ENGINE_NAMES
 from edge_runtime.errors import CxrEdgeError
 
 
@@ -28,8 +29,32 @@ def main(argv: list[str] | None = None) -> int:
     )
     accuracy.add_argument("--data", type=Path, required=True, help="labelled folder")
     accuracy.add_argument("--output", type=Path, required=True, help="folder for the results")
+    throughput = verbs.add_parser(
+        "throughput",
+        help="how much of the machine the batch pipeline uses, as ratios",
+        description="Screens a folder and holds the rate against what decoding and inference "
+        "alone allow, measured in the same run.",
+        epilog="example: python -m benchmarks throughput --data chest_xray_originals "
+        "--output build/throughput",
+    )
+    throughput.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    throughput.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
+    throughput.add_argument("--data", type=Path, required=True, help="folder of radiographs")
+    throughput.add_argument("--output", type=Path, required=True, help="folder for the results")
+    throughput.add_argument("--repetitions", type=int, default=3, metavar="N")
     arguments = parser.parse_args(argv)
     try:
+        if arguments.verb == "throughput":
+            from benchmarks.throughput import run_throughput
+
+            run_throughput(
+                arguments.bundle,
+                arguments.engine,
+                arguments.data,
+                arguments.output,
+                arguments.repetitions,
+            )
+            return 0
         from benchmarks.accuracy import run_accuracy  # matplotlib takes a second to import
 
         preserved = run_accuracy(

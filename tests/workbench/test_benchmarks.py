@@ -66,3 +66,16 @@ def test_a_model_that_lost_accuracy_is_exit_1(
 def test_a_folder_without_labels_is_exit_2(smoke_bundle: Path, tmp_path: Path) -> None:
     code, errors = accuracy(smoke_bundle, smoke_bundle, tmp_path, tmp_path / "out")
     assert code == 2 and "PNEUMONIA" in errors
+
+
+def test_throughput_is_reported_as_ratios(labelled: Path, tmp_path: Path) -> None:
+    result = workbench(
+        "benchmarks", "throughput", "--data", labelled, "--output", tmp_path, "--repetitions", "1"
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "throughput.json").read_text(encoding="utf-8"))
+    assert found["images"] == 60 and found["processors"] >= 1
+    # No time is asserted, only that the figures belong together.
+    expected = found["processors"] / (found["decode_ms"] + found["infer_ms"]) * 1e3
+    assert found["limit"] == pytest.approx(expected)
+    assert f"{found['ours'] / found['limit']:.2f}" in result.stdout
