@@ -129,7 +129,7 @@ def _bare_processes(bundle: Path, engine: str, paths: list[str], processors: int
     ]
     for worker in workers:
         worker.start()
-    rates = [results.get() for _ in workers]
+    rates: list[float] = [results.get() for _ in workers]
     for worker in workers:
         worker.join()
     return sum(rates)
