@@ -31,8 +31,7 @@ from edge_runtime.metrics import (
 )
 from edge_runtime.parse import to_mapping
 from edge_runtime.screener import Screener
-
-MAX_AUC_LOSS = 0.005
+from export.gate import MAX_AUC_LOSS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,10 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output went away (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 2
+    except OSError as error:
+        # A heatmap or report that cannot be written; inputs that cannot be read have records.
+        print(f"cxr-edge: error: {error}; results already written are valid", file=sys.stderr)
+        return 2
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -258,9 +259,8 @@ def _log_factorials(n: int) -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
 
 
-def _solve(tail: object) -> float:
+def _solve(tail: Callable[[float], float]) -> float:
     """The p in (0, 1) at which the increasing function `tail` reaches 0.025."""
-    assert callable(tail)
     low, high = 0.0, 1.0
     for _ in range(60):
         middle = (low + high) / 2

@@ -9,7 +9,7 @@ import sys
 import time
 
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
-from edge_runtime.record import Record
+from edge_runtime.record import SCHEMA, Record
 
 FORMATS = ("table", "jsonl", "csv")
 
@@ -149,14 +149,19 @@ def read_done(path: str, format_name: str) -> set[tuple[str, str]]:
     """
     import csv
 
-    done: set[tuple[str, str]] = set()
-    with open(path, encoding="utf-8", newline="") as file:
+    begins = csv_line(CSV_COLUMNS) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
+    # A file that is no text shall be refused by what it is, not by a decoding error.
+    with open(path, encoding="utf-8", errors="replace", newline="") as file:
+        if not begins.startswith(file.read(len(begins))):
+            raise InvalidValueError(f"{path} holds no {format_name} of ours; name another --output")
+        file.seek(0)
+        # The last line may have no end yet; `drop_unfinished_line` comes after this look.
+        lines = (line for line in file if line.endswith("\n"))
         if format_name == "csv":
-            rows = csv.DictReader(file)
-            if rows.fieldnames is not None and tuple(rows.fieldnames) != CSV_COLUMNS:
-                raise InvalidValueError(f"{path} is not a CSV of ours; name another --output")
+            rows = csv.DictReader(lines)
             return {(row["source"], row["sha256"]) for row in rows if row["sha256"]}
-        for number, line in enumerate(file, 1):
+        done: set[tuple[str, str]] = set()
+        for number, line in enumerate(lines, 1):
             try:
                 record = Record.from_json(line)
             except ValueError as error:

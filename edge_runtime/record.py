@@ -6,7 +6,6 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from edge_runtime.errors import ErrorCode
 from edge_runtime.parse import from_mapping, to_mapping
 
 SCHEMA = "cxr-edge/result/1"
@@ -73,7 +72,3 @@ class Record:
             ValueError: Not JSON.
         """
         return from_mapping(Record, json.loads(line), "record")
-
-
-def error_of(code: ErrorCode, message: str) -> RecordError:
-    return RecordError(code.value, message)

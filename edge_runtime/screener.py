@@ -166,6 +166,7 @@ class Screener:
             prepared = time.perf_counter()
             outputs = self.run(pixels)
             finished = time.perf_counter()
+            logits = self.logits(outputs)
         except ImageError as error:
             return Examination(self.error_record(name, digest, error))
         timing = None
@@ -177,12 +178,22 @@ class Screener:
             }
         gate = self.bundle.manifest.quality
         quality = gate.judge(facts, pixels, outputs.features) if gate else Quality()
-        record = self._judge(name, digest, outputs, quality, timing)
+        record = self._judge(name, digest, logits, quality, timing)
         return Examination(record, pixels, self._disease_map(outputs))
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
-        """Inference alone: (height, width, 1) uint8 -> map and features."""
-        return self._pool.run(pixels)
+        """Inference alone: (height, width, 1) uint8 -> map and features.
+
+        Raises:
+            ImageError: The engine failed.
+        """
+        try:
+            outputs = self._pool.run(pixels)
+        except Exception as error:  # engines raise classes of their own; one image must not end all
+            raise ImageError(
+                ErrorCode.INFERENCE_FAILED, f"engine {self.engine_name}: {error}"
+            ) from error
+        return outputs
 
     def logits(self, outputs: RawOutputs) -> NDArray[np.float64]:
         """(units,) logits before temperature: mean of the map plus the file's offset.
@@ -192,8 +203,11 @@ class Screener:
         """
         # float64 so that the order of summation does not show in the record
         logits = outputs.evidence_map.mean(axis=(0, 1), dtype=np.float64) + self._offset
-        if not np.isfinite(logits).all():
-            raise ImageError(ErrorCode.INFERENCE_FAILED, f"engine {self.engine_name} gave {logits}")
+        if not (np.isfinite(logits).all() and np.isfinite(outputs.features).all()):
+            raise ImageError(
+                ErrorCode.INFERENCE_FAILED,
+                f"engine {self.engine_name} gave numbers that are not finite (logits {logits})",
+            )
         return np.asarray(logits)
 
     def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
@@ -209,7 +223,11 @@ class Screener:
             EngineError: The prepared tensor or the logits differ: scores here are not to be
                 trusted.
         """
-        pixels = prepare(answer.image, self.bundle.manifest.input)
+        try:
+            pixels = prepare(answer.image, self.bundle.manifest.input)
+            found = self.logits(self.run(pixels))
+        except ImageError as error:
+            raise EngineError(f"known answer {answer.name!r}: {error}") from error
         if hashlib.sha256(pixels.tobytes()).hexdigest() != answer.tensor_sha256:
             raise EngineError(
                 f"known answer {answer.name!r}: the prepared image differs from the one the model "
@@ -218,7 +236,7 @@ class Screener:
         expected = answer.logits.get(self._pool.family)
         if expected is None:
             return None
-        difference = float(np.abs(self.logits(self.run(pixels)) - expected).max())
+        difference = float(np.abs(found - expected).max())
         if difference > answer.tolerance[self._pool.family]:
             raise EngineError(
                 f"known answer {answer.name!r}: engine {self.engine_name} is off by "
@@ -238,16 +256,13 @@ class Screener:
         self,
         source: str,
         digest: str | None,
-        outputs: RawOutputs,
+        logits: NDArray[np.float64],
         quality: Quality,
         timing_ms: Mapping[str, float] | None,
     ) -> Record:
         if not (quality.accepted or self.force):
             return self._record(source, digest, "rejected", quality=quality, timing_ms=timing_ms)
-        try:
-            by_label = self.label_probabilities(self.logits(outputs))
-        except ImageError as error:
-            return self.error_record(source, digest, error)
+        by_label = self.label_probabilities(logits)
         labels = self.bundle.manifest.labels
         probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
         return self._record(
@@ -337,6 +352,8 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         raise ImageError(
             ErrorCode.UNREADABLE_FILE, error.strerror or type(error).__name__
         ) from error
+    except ValueError as error:  # a path with a NUL in it
+        raise ImageError(ErrorCode.UNREADABLE_FILE, str(error)) from error
     if len(data) > MAX_FILE_BYTES:
         raise ImageError(ErrorCode.FILE_TOO_LARGE, f"more than the limit of {MAX_FILE_BYTES} bytes")
     return data

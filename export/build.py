@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,10 @@ from edge_runtime.engines import Engine, litert, onnxruntime
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.manifest import SCHEMA, Calibration, Manifest, Outputs
 from edge_runtime.scores import disease_logit
+from edge_runtime.versions import installed_versions
 from export import gate
 from export.calibration import SPLIT, choose_operating_points, fit_temperature
-from export.inference_model import add_normalisation, keras_outputs, load_core
+from export.inference_model import add_normalisation, keras_logits, load_core
 from export.quality import fit_quality_gate
 from export.run_folder import Run, choose_representative, load_pixels, open_run, positives
 from export.to_onnx import to_float_onnx, to_int8_onnx
@@ -63,8 +63,8 @@ def build_bundle(
     positive = positives(run.splits.validation)
 
     tqdm.write("running the float model")
-    float_logits, _ = keras_outputs(core, validation)
-    float_representative, _ = keras_outputs(core, representative)
+    float_logits = keras_logits(core, validation)
+    float_representative = keras_logits(core, representative)
     temperature = round(fit_temperature(disease_logit(float_logits), positive), 4)
     points = choose_operating_points(disease_logit(float_logits), positive, temperature)
 
@@ -104,8 +104,8 @@ def build_bundle(
     train = load_pixels(run.splits.train, run.input, data, "train")
     quality = fit_quality_gate(
         train,
-        gate.run_features(int8.engine, train, "train: features"),
-        gate.run_features(int8.engine, validation, "validation: features"),
+        gate.run_engine(int8.engine, train, "train: features")[1],
+        int8.validation_features,
     )
     provenance = _provenance(run, [image.path for image in representative_images])
     rows, columns, units = core.output["map"].shape[1:]
@@ -150,8 +150,9 @@ def _load(
 ) -> Converted:
     engine: Engine = _FORMATS[format_name].load(model, 2)
     label = f"{precision} {format_name}"
-    shift = gate.run_engine(engine, representative, f"{label}: representative")
-    offset = (float_representative - shift).mean(axis=0)
+    shifted, _ = gate.run_engine(engine, representative, f"{label}: representative")
+    logits, features = gate.run_engine(engine, validation, f"{label}: validation")
+    offset = (float_representative - shifted).mean(axis=0)
     if precision == "float32":
         offset = np.zeros_like(offset)
     return Converted(
@@ -160,20 +161,15 @@ def _load(
         model,
         engine,
         tuple(round(float(value), 6) for value in offset),
-        gate.run_engine(engine, validation, f"{label}: validation") + offset,
+        logits + offset,
+        features,
     )
 
 
 def _provenance(run: Run, representative: list[str]) -> dict[str, Any]:
-    versions = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     keys = ("recipe", "weights", "data", "source_commit", "outcome")
     return {key: run.description[key] for key in keys} | {
         "training_versions": run.description["versions"],
-        "export_versions": versions,
+        "export_versions": installed_versions(_PACKAGES),
         "representative": representative,
     }

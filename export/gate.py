@@ -30,26 +30,16 @@ class Scores:
     logits: NDArray[np.float64]
 
 
-def run_engine(engine: Engine, pixels: NDArray[np.uint8], description: str) -> NDArray[np.float64]:
-    """Raw logits (n, units): the mean of each image's map."""
-    return np.array(
-        [
-            engine.run(image).evidence_map.mean(axis=(0, 1), dtype=np.float64)
-            for image in tqdm(pixels, description, unit="image", leave=False, disable=None)
-        ]
-    )
-
-
-def run_features(
+def run_engine(
     engine: Engine, pixels: NDArray[np.uint8], description: str
-) -> NDArray[np.float32]:
-    """Pooled features (n, channels)."""
-    return np.array(
-        [
-            engine.run(image).features
-            for image in tqdm(pixels, description, unit="image", leave=False, disable=None)
-        ]
-    )
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Raw logits (n, units), the mean of each image's map, and pooled features (n, channels)."""
+    logits, features = [], []
+    for image in tqdm(pixels, description, unit="image", leave=False, disable=None):
+        outputs = engine.run(image)
+        logits.append(outputs.evidence_map.mean(axis=(0, 1), dtype=np.float64))
+        features.append(outputs.features)
+    return np.array(logits), np.array(features)
 
 
 def compare(

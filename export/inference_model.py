@@ -54,14 +54,11 @@ def normalise(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     return ((pixels.astype(np.float32) - PIXEL_ZERO_POINT) * PIXEL_SCALE).astype(np.float32)
 
 
-def keras_outputs(
-    core: keras.Model, pixels: NDArray[np.uint8]
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Logits (n, units) and pooled features (n, channels) of the float Keras model."""
-    logits, features = [], []
+def keras_logits(core: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Logits (n, units) of the float Keras model."""
+    parts = []
     for i in range(0, len(pixels), 64):
         # Called as a plain function: the batch of one is only the exported signature.
         outputs = core(normalise(pixels[i : i + 64]), training=False)
-        logits.append(np.asarray(outputs["map"]).mean(axis=(1, 2), dtype=np.float64))
-        features.append(np.asarray(outputs["features"]))
-    return np.concatenate(logits), np.concatenate(features)
+        parts.append(np.asarray(outputs["map"]).mean(axis=(1, 2), dtype=np.float64))
+    return np.concatenate(parts)

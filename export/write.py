@@ -25,7 +25,7 @@ from export.model_card import write_model_card
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """One model file, loaded, with its logits on validation."""
+    """One model file, loaded, with what it yields on validation."""
 
     format: str  # tflite | onnx
     precision: str  # float32 | int8
@@ -33,6 +33,7 @@ class Converted:
     engine: Engine
     offset: tuple[float, ...]
     validation: NDArray[np.float64]  # (n, units), offset added
+    validation_features: NDArray[np.float32]  # (n, channels)
 
     @property
     def label(self) -> str:

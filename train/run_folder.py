@@ -11,7 +11,6 @@ snapshots/       weights of the best and the last epochs
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.parse import to_mapping
+from edge_runtime.versions import installed_versions
 from train.dataset import Split
 from train.recipe import Recipe
 
@@ -118,7 +118,7 @@ def describe_run(
         "recipe": to_mapping(recipe),
         "weights": weights,
         "data": {"fingerprint": data_fingerprint, "counts": counts},
-        "versions": {"python": platform.python_version()} | _package_versions(),
+        "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
         "source_commit": _source_commit(),
     }
 
@@ -137,16 +137,6 @@ def _save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
-
-
-def _package_versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _source_commit() -> str:

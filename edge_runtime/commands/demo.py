@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         kind = "patches" if seed % 2 else "clear"
         content = phantom_jpeg(seed, pneumonia=bool(seed % 2))
         (images / f"synthetic-{seed:02}-{kind}.jpeg").write_bytes(content)
-    arguments.force = True  # drawings are no radiographs, and the quality gate says so
+    arguments.force = True  # drawings are no radiographs, and the quality gate may say so
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
     results = list(examine_many(screener, find_inputs([str(images)]), workers))

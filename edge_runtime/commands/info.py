@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 
 from edge_runtime import __version__
 from edge_runtime.bundle import load_bundle
@@ -15,6 +14,7 @@ from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.metrics import Estimate
 from edge_runtime.readers import dicom
+from edge_runtime.versions import installed_versions
 
 
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,8 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts = {
         "cxr-edge": __version__,
         "python": platform.python_version(),
-        "numpy": _version("numpy"),
-        "pillow": _version("pillow"),
+        **installed_versions(("numpy", "pillow")),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "bundle": str(bundle.folder),
         "model": f"{manifest.name} {manifest.version}",
@@ -93,10 +92,3 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _percent(estimate: Estimate) -> str:
     return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "missing"

@@ -104,8 +104,9 @@ def _check(arguments: argparse.Namespace) -> None:
 def _prepare_output(arguments: argparse.Namespace) -> set[tuple[str, str]]:
     if not (arguments.resume and os.path.exists(arguments.output)):
         return set()
+    done = read_done(arguments.output, arguments.format)
     drop_unfinished_line(arguments.output)
-    return read_done(arguments.output, arguments.format)
+    return done
 
 
 def _inputs(
@@ -145,7 +146,7 @@ def _write_heatmap(folder: Path, result: Examination) -> None:
     from edge_runtime.heatmap import overlay
 
     record = result.record
-    stem = Path(record.source).stem or "image"
+    stem = Path(record.source).stem[:50] or "image"  # a long name and the hash must fit together
     # The hash keeps files of one name from different folders apart.
     name = f"{stem}-{(record.sha256 or '')[:8]}.jpeg"
     overlay(result.pixels, result.evidence_map).save(folder / name, format="JPEG", quality=88)

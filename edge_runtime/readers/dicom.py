@@ -7,6 +7,7 @@ Source: DICOM PS3.3 C.7.6.3 (image pixel), C.11.1 (modality LUT), C.11.2 (VOI LU
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import math
@@ -139,13 +140,11 @@ def _stored_values(dataset: Any) -> NDArray[Any]:
             f"no decoder is installed for DICOM transfer syntax {syntax.name}: {REQUIRES}, or for "
             f"JPEG Lossless {REQUIRES_LOSSLESS}",
         )
-    for plugin in plugins:
-        try:
+    *others, last = plugins
+    for plugin in others:
+        with contextlib.suppress(Exception):  # the next one may know this kind
             return np.asarray(decoder.as_array(dataset, decoding_plugin=plugin, raw=True)[0])
-        except Exception:
-            if plugin == plugins[-1]:
-                raise
-    raise AssertionError("unreachable")
+    return np.asarray(decoder.as_array(dataset, decoding_plugin=last, raw=True)[0])
 
 
 def _window(

@@ -307,3 +307,37 @@ def test_a_progress_bar_only_on_a_terminal(phantoms: Path) -> None:
     assert "#] 6/6" in shown
     silent = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "#]" not in silent.stderr
+
+
+def test_a_report_or_heatmap_that_cannot_be_written_is_no_traceback(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "results.jsonl"
+    result = cxr_edge("screen", "--force", phantoms, "--format", "jsonl", "--output", output,
+                      "--report", tmp_path / "nowhere" / "report.html")  # fmt: skip
+    assert result.returncode == 2 and "nowhere" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len(records(output.read_text(encoding="utf-8"))) == 6
+
+
+def test_a_name_as_long_as_names_can_be_has_its_heatmap(cxr_edge: Run, tmp_path: Path) -> None:
+    file = tmp_path / ("ä" * 120 + ".jpeg")
+    file.write_bytes(phantom_jpeg(1, True))
+    result = cxr_edge("screen", "--force", file, "--heatmaps", tmp_path / "maps")
+    assert result.returncode == 0, result.stderr
+    assert len(list((tmp_path / "maps").iterdir())) == 1
+
+
+def test_resuming_a_file_that_is_no_result_is_refused(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "picture.jsonl"
+    content = phantom_jpeg(1, True)
+    other.write_bytes(content)
+    for format_name in ("jsonl", "csv"):
+        result = cxr_edge(
+            "screen", phantoms, "--format", format_name, "--output", other, "--resume"
+        )
+        assert result.returncode == 2 and "of ours" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert other.read_bytes() == content, "nothing of it may be cut"

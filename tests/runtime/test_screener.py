@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime import Record, Screener
-from edge_runtime.errors import ErrorCode, InvalidValueError
+from edge_runtime.errors import EngineError, ErrorCode, InvalidValueError
 from edge_runtime.phantom import draw_phantom, phantom_jpeg
 from edge_runtime.screener import Examination
 
@@ -165,3 +165,37 @@ def test_an_engine_that_gives_nan_is_an_error_record(
     monkeypatch.setattr(screener, "run", broken)
     record = screener.screen(phantom_jpeg(1, True))
     assert record.error is not None and record.error.code == "inference_failed"
+
+
+def test_an_engine_that_fails_is_a_record_and_not_the_end(
+    screener: Screener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(pixels: np.ndarray) -> object:
+        raise RuntimeError("kernel refused")
+
+    monkeypatch.setattr(screener._pool, "run", fail)
+    record = screener.screen(phantom_jpeg(1, True), "a.jpeg")
+    assert record.error is not None and record.error.code == "inference_failed"
+    assert "kernel refused" in record.error.message
+    answer = screener.bundle.manifest.known_answers[0]
+    with pytest.raises(EngineError, match="kernel refused"):
+        screener.check_known_answer(answer)
+
+
+def test_features_that_are_no_numbers_are_an_error_record(
+    screener: Screener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = screener.run
+
+    def broken(pixels: np.ndarray) -> object:
+        outputs = real(pixels)
+        return dataclasses.replace(outputs, features=outputs.features * np.nan)
+
+    monkeypatch.setattr(screener, "run", broken)
+    record = Record.from_json(screener.screen(phantom_jpeg(1, True)).to_json())
+    assert record.error is not None and record.error.code == "inference_failed"
+
+
+def test_a_path_that_no_file_can_have_is_an_error_record(screener: Screener) -> None:
+    record = screener.screen("a\0b.jpeg")
+    assert record.error is not None and record.error.code == "unreadable_file"
