@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -59,6 +59,15 @@ class Confusion:
     @property
     def precision(self) -> Estimate:
         return proportion(self.true_positive, self.true_positive + self.false_positive)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and sensitivity; 0 where nothing was called rightly."""
+        return (
+            2
+            * self.true_positive
+            / max(1, 2 * self.true_positive + self.false_positive + self.false_negative)
+        )
 
     @property
     def accuracy(self) -> Estimate:
@@ -114,19 +123,52 @@ def auc_difference(labels: ArrayLike, scores_a: ArrayLike, scores_b: ArrayLike) 
     return PairedDifference(difference, difference - half, difference + half, p_value)
 
 
+def bootstrap_interval(
+    statistic: Callable[[NDArray[np.int64], NDArray[np.float64]], float],
+    labels: ArrayLike,
+    scores: ArrayLike,
+    groups: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic with its 95 % percentile bootstrap interval.
+
+    Groups (patients) are drawn with replacement, not images: images of one patient resemble one
+    another. Resamples without both classes are drawn again.
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
+
+    Args:
+        statistic: Of (labels, scores).
+        labels: (n,) of 0 and 1.
+        scores: (n,).
+        groups: (n) names; without them each image is its own.
+        resamples: Their number.
+        seed: Of the draws.
+    """
+    label, score = _checked(labels, scores)
+    names = np.arange(len(label)) if groups is None else np.asarray(groups)
+    _, index = np.unique(names, return_inverse=True)
+    members = np.split(np.argsort(index, kind="stable"), np.cumsum(np.bincount(index))[:-1])
+    rng = np.random.default_rng(seed)
+    values = np.empty(resamples)
+    for i in range(resamples):
+        while True:
+            drawn = rng.integers(len(members), size=len(members))
+            chosen = np.concatenate([members[k] for k in drawn])
+            if 0 < label[chosen].sum() < len(chosen):
+                break
+        values[i] = statistic(label[chosen].astype(np.int64), score[chosen])
+    low, high = np.percentile(values, [2.5, 97.5])
+    return Estimate(float(statistic(label.astype(np.int64), score)), float(low), float(high))
+
+
 def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
     """Area under the precision-recall curve as the step sum of precision over recall increments.
 
     Tied scores form one step, so the order of the input never matters.
     """
-    label, score = _checked(labels, scores)
-    order = np.argsort(-score, kind="stable")
-    label, score = label[order], score[order]
-    last_of_tie = np.append(np.diff(score) != 0, True)
-    true_positive = np.cumsum(label)[last_of_tie]
-    called = np.flatnonzero(last_of_tie) + 1
-    recall = true_positive / label.sum()
-    return float(np.sum(np.diff(recall, prepend=0.0) * true_positive / called))
+    recall, precision = precision_recall_curve(labels, scores)
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def confusion(labels: ArrayLike, scores: ArrayLike, threshold: float) -> Confusion:
@@ -152,6 +194,19 @@ def roc_curve(
     tpr = np.cumsum(label)[last_of_tie] / label.sum()
     fpr = np.cumsum(~label)[last_of_tie] / (~label).sum()
     return np.concatenate([[0.0], fpr]), np.concatenate([[0.0], tpr])
+
+
+def precision_recall_curve(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(recall, precision), each (k,), recall rising; tied scores form one step."""
+    label, score = _checked(labels, scores)
+    order = np.argsort(-score, kind="stable")
+    label, score = label[order], score[order]
+    last_of_tie = np.append(np.diff(score) != 0, True)
+    true_positive = np.cumsum(label)[last_of_tie]
+    called = np.flatnonzero(last_of_tie) + 1
+    return true_positive / label.sum(), true_positive / called
 
 
 def proportion(successes: int, trials: int) -> Estimate:

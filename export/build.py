@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_runtime.calibration import SPLIT, choose_operating_points, fit_temperature
 from edge_runtime.engines import Engine, litert, onnxruntime
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.manifest import SCHEMA, Calibration, Manifest, Outputs
 from edge_runtime.scores import disease_logit
 from edge_runtime.versions import installed_versions
 from export import gate
-from export.calibration import SPLIT, choose_operating_points, fit_temperature
 from export.inference_model import add_normalisation, keras_logits, load_core
 from export.quality import fit_quality_gate
 from export.run_folder import Run, choose_representative, load_pixels, open_run, positives

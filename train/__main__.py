@@ -1,4 +1,4 @@
-"""python -m train fit|recipes: see --help of each."""
+"""python -m train fit|evaluate|audit|recipes: see --help of each."""
 
 from __future__ import annotations
 
@@ -37,6 +37,43 @@ def main(argv: list[str] | None = None) -> int:
         help="change a setting of the recipe: optimisation.epochs=3",
     )
 
+    fit.add_argument(
+        "--mixed-precision",
+        action="store_true",
+        help="float16 arithmetic with float32 weights, for GPUs that are fast at it",
+    )
+    fit.add_argument("--distribute", action="store_true", help="share each batch between all GPUs")
+    fit.add_argument(
+        "--stream",
+        action="store_true",
+        help="keep the prepared images on the disk, for data that do not fit in memory",
+    )
+
+    evaluate = verbs.add_parser(
+        "evaluate",
+        help="all figures of a finished run, with intervals, plots and a page",
+        description="Temperature and operating points come from the run's validation patients. "
+        "Scores are kept beside the report; a second call redraws from them.",
+        epilog="example: python -m train evaluate runs/default --data chest_xray",
+    )
+    evaluate.add_argument("run", type=Path, help="run folder")
+    evaluate.add_argument("--data", type=Path, help="the data folder")
+    evaluate.add_argument(
+        "--part",
+        default="test",
+        choices=("validation", "test", "external"),
+        help="external: --data has PNEUMONIA/ and NO_FINDING/ of another hospital",
+    )
+    evaluate.add_argument("--output", type=Path, help="by default RUN/evaluation-PART")
+
+    audit = verbs.add_parser(
+        "audit",
+        help="what a data folder holds, and what separates its classes without being disease",
+        epilog="example: python -m train audit --data chest_xray --output build/audit",
+    )
+    audit.add_argument("--data", type=Path, required=True, help="folder with train/, val/, test/")
+    audit.add_argument("--output", type=Path, required=True, help="folder for the report")
+
     verbs.add_parser("recipes", help="list the recipes")
 
     arguments = parser.parse_args(argv)
@@ -45,7 +82,18 @@ def main(argv: list[str] | None = None) -> int:
             for name in recipe_names():
                 print(f"{name:24} {load_recipe(name).description}")
             return 0
+        if arguments.verb == "evaluate":
+            from train.evaluate import run_evaluation
+
+            run_evaluation(arguments.run, arguments.data, arguments.part, arguments.output)
+            return 0
+        if arguments.verb == "audit":
+            from train.audit import run_audit
+
+            run_audit(arguments.data, arguments.output)
+            return 0
         from train.fit import fit as run_fit  # Keras takes seconds to import
+        from train.hardware import Hardware
 
         run_fit(
             recipe_name=arguments.recipe,
@@ -54,6 +102,11 @@ def main(argv: list[str] | None = None) -> int:
             output=arguments.output,
             seed=arguments.seed,
             changes=arguments.set,
+            hardware=Hardware(
+                mixed_precision=arguments.mixed_precision,
+                distribute=arguments.distribute,
+                stream=arguments.stream,
+            ),
         )
         return 0
     except CxrEdgeError as error:

@@ -2,7 +2,8 @@
 
 Each image's changes depend on (seed, epoch, index) alone, so an interrupted run that is started
 again sees exactly what it would have seen. Beside the usual geometry and exposure they undo what
-separates the classes without being disease: compression, sharpness, resolution and aspect ratio.
+separates the classes without being disease: compression, sharpness, resolution and aspect ratio;
+and, by swaps between images, grey levels, texture and what surrounds the lungs.
 """
 
 from __future__ import annotations
@@ -16,14 +17,28 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from train.recipe import Augmentation
+from train.swaps import match_histogram, mix_spectrum, swap_frame
 
 
 def augment(
-    pixels: NDArray[np.uint8], policy: Augmentation, rng: np.random.Generator
+    pixels: NDArray[np.uint8],
+    policy: Augmentation,
+    rng: np.random.Generator,
+    donor: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
-    """One image (height, width, 1) uint8 -> the same shape and dtype."""
+    """One image (height, width, 1) uint8 -> the same shape and dtype.
+
+    Args:
+        pixels: The image.
+        policy: What may change, and how far.
+        rng: Its draws decide.
+        donor: Another image of the same shape, for the swaps; without it there are none.
+    """
     policy = _scale(policy, rng.uniform(*policy.strength))
-    image = Image.fromarray(pixels[:, :, 0])
+    plain = pixels[:, :, 0]
+    if donor is not None:
+        plain = _take_from(plain, donor[:, :, 0], policy, rng)
+    image = Image.fromarray(plain)
     image = _warp(image, policy, rng)
     image = _degrade(image, policy, rng)
     table = _tone_curve(policy, rng)
@@ -45,6 +60,7 @@ def _scale(policy: Augmentation, strength: float) -> Augmentation:
     return dataclasses.replace(
         policy,
         rotation_degrees=policy.rotation_degrees * strength,
+        shear_degrees=policy.shear_degrees * strength,
         zoom=_power(policy.zoom, strength),
         aspect=policy.aspect * strength,
         shift=policy.shift * strength,
@@ -58,12 +74,28 @@ def _scale(policy: Augmentation, strength: float) -> Augmentation:
     )
 
 
+def _take_from(
+    pixels: NDArray[np.uint8],
+    donor: NDArray[np.uint8],
+    policy: Augmentation,
+    rng: np.random.Generator,
+) -> NDArray[np.uint8]:
+    """Grey levels, amplitude spectrum or frame of the donor, each with its probability."""
+    if rng.random() < policy.histogram_swap:
+        pixels = match_histogram(pixels, donor, rng.random())
+    if rng.random() < policy.spectrum_swap:
+        pixels = mix_spectrum(pixels, donor, rng.random())
+    if rng.random() < policy.frame_swap:
+        pixels = swap_frame(pixels, donor, rng)
+    return pixels
+
+
 def _power(factors: tuple[float, float], strength: float) -> tuple[float, float]:
     return factors[0] ** strength, factors[1] ** strength
 
 
 def _warp(image: Image.Image, policy: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Mirror, rotation, zoom, aspect and shift as one affine map with bilinear sampling."""
+    """Mirror, rotation, shear, zoom, aspect and shift as one affine map with bilinear sampling."""
     width, height = image.size
     angle = math.radians(rng.uniform(-policy.rotation_degrees, policy.rotation_degrees))
     zoom = math.exp(rng.uniform(math.log(policy.zoom[0]), math.log(policy.zoom[1])))
@@ -74,6 +106,9 @@ def _warp(image: Image.Image, policy: Augmentation, rng: np.random.Generator) ->
     sx, sy = mirror / (zoom * stretch), stretch / zoom
     a, b = math.cos(angle) * sx, -math.sin(angle) * sy
     d, e = math.sin(angle) * sx, math.cos(angle) * sy
+    if policy.shear_degrees:
+        shear = math.tan(math.radians(rng.uniform(-policy.shear_degrees, policy.shear_degrees)))
+        b, e = b + shear * a, e + shear * d
     # Pillow samples at pixel centres, so the middle of the picture is here.
     cx, cy = width / 2, height / 2
     c = cx - a * (cx + dx) - b * (cy + dy)

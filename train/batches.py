@@ -25,6 +25,10 @@ class TrainingBatches(keras.utils.PyDataset):
         self.pixels, self.target, self.weight = pixels, target, weight
         self.policy, self.batch_size = recipe.augmentation, recipe.optimisation.batch_size
         self.key = (recipe.seed, epoch)
+        policy = self.policy
+        self.swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
+        diseased = disease_share(target) > 0.5
+        self.by_class = [np.flatnonzero(diseased == value) for value in (False, True)]
         self.order = np.random.default_rng(self.key).permutation(len(pixels))
 
     def __len__(self) -> int:
@@ -33,12 +37,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
         chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = np.stack(
-            [
-                augment(self.pixels[i], self.policy, np.random.default_rng((*self.key, int(i))))
-                for i in chosen
-            ]
-        ).astype(np.float32)
+        batch = np.stack([self._augmented(int(i)) for i in chosen]).astype(np.float32)
         target, weight = self.target[chosen], self.weight[chosen]
         if self.policy.mixup:
             # Source: Zhang et al., mixup, ICLR 2018, with a bounded share of the second image.
@@ -48,6 +47,20 @@ class TrainingBatches(keras.utils.PyDataset):
             target = _mix(target, share)
             weight = _mix(weight, share)
         return batch, target, weight
+
+    def _augmented(self, index: int) -> NDArray[np.uint8]:
+        rng = np.random.default_rng((*self.key, index))
+        donor = None
+        if self.swaps:
+            # Either class with the same chance, whatever their numbers.
+            pool = self.by_class[rng.integers(len(self.by_class))]
+            donor = self.pixels[pool[rng.integers(len(pool))]]
+        return augment(self.pixels[index], self.policy, rng, donor)
+
+
+def disease_share(target: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of any disease in targets (n, units): one unit, or a unit each, normal first."""
+    return target[:, 0] if target.shape[1] == 1 else target[:, 1:].sum(axis=1)
 
 
 def _mix(values: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,16 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
 
 
 def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
+    """Write `draw_learning` as a PNG."""
+    figure = draw_learning(history)
+    figure.savefig(path, dpi=110)
+
+
+def draw_learning(history: list[dict[str, Any]]) -> Figure:
     """Loss and validation AUC by epoch, the head's epochs shaded."""
     epochs = [entry["epoch"] for entry in history]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    (left, right) = figure.subplots(1, 2)
     left.plot(epochs, [entry["loss"] for entry in history], marker="o", label="training")
     left.plot(
         epochs, [entry["validation_loss"] for entry in history], marker="o", label="validation"
@@ -29,5 +33,4 @@ def draw_curves(history: list[dict[str, Any]], path: Path) -> None:
             axes.axvspan(0.5, head + 0.5, color="0.9", label="head only")
         axes.legend()
         axes.grid(alpha=0.3)
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
+    return figure

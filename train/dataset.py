@@ -122,6 +122,41 @@ def split_by_batch(samples: list[Sample], pattern: str) -> Split:
     return Split(train, validation)
 
 
+def split_by_block(samples: list[Sample], block: int, blocks: int) -> Split:
+    """Hold out one of `blocks` equal parts of each series of file names, in order of number.
+
+    The series are IM, NORMAL2-IM, bacteria and virus: numbers follow the order of acquisition or
+    of export, so a block is a harder validation than random patients. A held-out patient's other
+    images are left out.
+
+    Raises:
+        InvalidValueError: `block` is not from 0 to `blocks` - 1, or a side lacks a class.
+    """
+    if not 0 <= block < blocks:
+        raise InvalidValueError(f"block {block} of {blocks} does not exist")
+    series: dict[str, list[Sample]] = {}
+    for sample in samples:
+        series.setdefault(sample.kind + re.sub(r"\d+$", "", sample.patient), []).append(sample)
+    validation: list[Sample] = []
+    for members in series.values():
+        patients = sorted({s.patient for s in members}, key=_number)
+        part = np.array_split(np.arange(len(patients)), blocks)[block]
+        chosen = {patients[i] for i in part}
+        validation += [s for s in members if s.patient in chosen]
+    held_out = {s.patient for s in validation}
+    train = tuple(s for s in samples if s.patient not in held_out)
+    for side in (train, validation):
+        if len({s.kind == "normal" for s in side}) < 2:
+            raise InvalidValueError(f"block {block} of {blocks} leaves a side without both classes")
+    return Split(train, tuple(sorted(validation, key=lambda s: s.path)))
+
+
+def _number(patient: str) -> tuple[int, str]:
+    """The number that a patient's name ends in, for sorting."""
+    match = re.search(r"\d+$", patient)
+    return (int(match.group()) if match else 0, patient)
+
+
 def phantom_samples(count: int, first_seed: int = 0) -> list[Sample]:
     """Drawn stand-ins, alternately normal and pneumonia, each its own patient."""
     return [
@@ -133,11 +168,23 @@ def phantom_samples(count: int, first_seed: int = 0) -> list[Sample]:
 
 
 def load_pixels(
-    data: Path | None, samples: Iterable[Sample], spec: InputSpec, description: str
+    data: Path | None,
+    samples: Iterable[Sample],
+    spec: InputSpec,
+    description: str,
+    store: Path | None = None,
 ) -> NDArray[np.uint8]:
-    """All samples through the device's own preprocessing: (n, height, width, 1) uint8."""
+    """All samples through the device's own preprocessing: (n, height, width, 1) uint8.
+
+    With `store`, the array is that file, mapped: the system reads its pages as they are used.
+    """
     samples = list(samples)
-    pixels = np.empty((len(samples), spec.height, spec.width, 1), np.uint8)
+    shape = (len(samples), spec.height, spec.width, 1)
+    pixels: NDArray[np.uint8] = np.empty(0, np.uint8)
+    if store is None:
+        pixels = np.empty(shape, np.uint8)
+    else:
+        pixels = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
     for i, sample in enumerate(tqdm(samples, description, unit="image", leave=False, disable=None)):
         pixels[i] = prepare(read_bytes(data, sample), spec)
     return pixels
@@ -153,12 +200,14 @@ def read_bytes(data: Path | None, sample: Sample) -> bytes:
     return (data / sample.path).read_bytes()
 
 
-def fingerprint(samples: Iterable[Sample], pixels: NDArray[np.uint8]) -> str:
+def fingerprint(samples: Iterable[Sample], parts: Iterable[NDArray[np.uint8]]) -> str:
     """SHA-256 over names, kinds and prepared pixels: the same data give the same string."""
     digest = hashlib.sha256()
     for sample in samples:
         digest.update(f"{sample.path}\t{sample.kind}\n".encode())
-    digest.update(np.ascontiguousarray(pixels).data)
+    for pixels in parts:
+        for start in range(0, len(pixels), 256):
+            digest.update(np.ascontiguousarray(pixels[start : start + 256]).data)
     return digest.hexdigest()
 
 

@@ -23,14 +23,32 @@ class Data:
     # Regular expression over file paths: what matches is validation instead of a random share of
     # patients. For leaving out a whole batch of acquisitions, which is harder than new patients.
     holdout: str = ""
+    # (i, n): hold out the i-th of n blocks of each series of file names, in order of number. The
+    # public test split is the first block of each series, so block 0 is what lies next to it.
+    block: tuple[int, int] = (0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    backbone: str = "mobilenetv2"  # mobilenetv2 | plain-cnn
-    alpha: float = 1.0
+    backbone: str = "mobilenetv2"  # a name from backbones.BACKBONES
+    alpha: float = 1.0  # width, where the backbone has one
+    # What the backbone sees: "symmetric" [-1, 1), "unit" [0, 1], "bytes" 0..255, or "caffe"
+    # (0..255 less ImageNet's channel means, blue first).
+    scaling: str = "symmetric"
+    # Between backbone and logits: "map" is the head that explains itself and can be exported;
+    # "dense" pools and adds the `hidden` layers; "flatten" does the same without pooling.
+    head: str = "map"
+    hidden: tuple[int, ...] = ()
     dropout: float = 0.2
+    l2: float = 0.0  # on the kernels of the head
     labels: tuple[str, ...] = ("normal", "pneumonia")
+    # "sigmoid": one unit for two labels; "softmax": a unit for each. More labels are softmax.
+    activation: str = "sigmoid"
+
+    @property
+    def units(self) -> int:
+        two_as_one = len(self.labels) == 2 and self.activation == "sigmoid"
+        return 1 if two_as_one else len(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +60,7 @@ class Augmentation:
     strength: tuple[float, float] = (1.0, 1.0)
     flip: float = 0.0  # probability of a left-right mirror image
     rotation_degrees: float = 0.0
+    shear_degrees: float = 0.0
     zoom: tuple[float, float] = (1.0, 1.0)
     aspect: float = 0.0  # relative change of width against height
     shift: float = 0.0  # fraction of the side
@@ -54,21 +73,32 @@ class Augmentation:
     downscale: float = 1.0  # smallest factor before scaling back up
     erase: float = 0.0  # probability of one erased rectangle
     mixup: float = 0.0  # largest share of the second image
+    # Probabilities of taking something from another training image of either class, so that it
+    # says nothing about the label: its grey levels, its amplitude spectrum, its outer frame.
+    histogram_swap: float = 0.0
+    spectrum_swap: float = 0.0
+    frame_swap: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Optimisation:
+    optimizer: str = "adamw"  # adamw | adam | sgd (momentum 0.9)
+    schedule: str = "cosine"  # of the fine-tuning epochs: cosine, with warm-up, or constant
     batch_size: int = 32
     head_epochs: int = 1
     head_learning_rate: float = 1e-3
     epochs: int = 10  # fine-tuning epochs, after the head's
+    trainable_layers: int = 0  # of the backbone while fine-tuning, from the top; 0 is all
     learning_rate: float = 2e-4
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     class_weights: bool = True
-    early_stopping: int = 0  # epochs without a better validation score; 0 never stops early
-    average_last: int = 1  # epochs whose weights are averaged at the end
+    monitor: str = "score"  # what makes an epoch the best: score | auc | loss; see fit.py
+    early_stopping: int = 0  # epochs without a better one; 0 never stops early
+    average_last: int = 1  # epochs whose weights are averaged at the end; 0 keeps the best epoch
     batch_norm_momentum: float = 0.99
+    # Keep the pretrained batch statistics, as Keras' guide to fine-tuning advises.
+    freeze_batch_norm: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

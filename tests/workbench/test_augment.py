@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,12 +11,14 @@ from edge_runtime.phantom import draw_phantom
 from train.augment import augment
 from train.batches import TrainingBatches
 from train.recipe import Augmentation, load_recipe
+from train.swaps import match_histogram, mix_spectrum, swap_frame
 
 IMAGE = draw_phantom(1, True, 96, 112)[:, :, np.newaxis]
+DONOR = 255 - draw_phantom(2, False, 96, 112)[:, :, np.newaxis]
 
 
 def apply(policy: Augmentation, seed: int = 0) -> np.ndarray:
-    return augment(IMAGE, policy, np.random.default_rng(seed))
+    return augment(IMAGE, policy, np.random.default_rng(seed), DONOR)
 
 
 def test_no_policy_changes_nothing() -> None:
@@ -42,6 +46,7 @@ def test_zoom_keeps_the_centre() -> None:
 
 
 CHANGES = {
+    "shear": Augmentation(shear_degrees=20),
     "rotation": Augmentation(rotation_degrees=20),
     "aspect": Augmentation(aspect=0.5),
     "shift": Augmentation(shift=0.2),
@@ -53,6 +58,9 @@ CHANGES = {
     "jpeg": Augmentation(jpeg_quality=5),
     "downscale": Augmentation(downscale=0.2),
     "erase": Augmentation(erase=1.0),
+    "histogram": Augmentation(histogram_swap=1.0),
+    "spectrum": Augmentation(spectrum_swap=1.0),
+    "frame": Augmentation(frame_swap=1.0),
 }
 
 
@@ -63,6 +71,53 @@ def test_each_change_changes_something_and_repeats(name: str) -> None:
     for seed, result in enumerate(results):
         assert (result.shape, result.dtype) == (IMAGE.shape, np.uint8)
         np.testing.assert_array_equal(result, apply(CHANGES[name], seed))
+
+
+def test_a_swap_with_itself_changes_nothing() -> None:
+    own, rng = IMAGE[:, :, 0], np.random.default_rng(0)
+    for result in (
+        match_histogram(own, own, 1.0),
+        mix_spectrum(own, own, 1.0),
+        swap_frame(own, own, rng),
+        match_histogram(own, DONOR[:, :, 0], 0.0),
+        mix_spectrum(own, DONOR[:, :, 0], 0.0),
+    ):
+        np.testing.assert_allclose(result.astype(int), own, atol=1)
+
+
+def test_grey_levels_become_the_donors() -> None:
+    own, donor = IMAGE[:, :, 0], DONOR[:, :, 0] // 2 + 100
+    matched = match_histogram(own, donor, 1.0)
+    for percentile in (10, 30, 50):
+        level = np.percentile(donor, percentile)
+        assert abs(np.percentile(own, percentile) - level) > 20
+        assert np.percentile(matched, percentile) == pytest.approx(level, abs=6)
+
+
+def test_the_spectrum_keeps_the_phase() -> None:
+    own, donor = IMAGE[:, :, 0], IMAGE[::-1, :, 0] // 2 + 60
+    mixed = mix_spectrum(own, donor, 0.5)
+    assert np.corrcoef(mixed.ravel(), own.ravel())[0, 1] > 0.8
+    assert mixed.mean() == pytest.approx((own.mean() + donor.mean()) / 2, abs=3)
+
+
+def test_the_frame_is_the_donors_and_the_middle_stays() -> None:
+    own, donor = np.full((100, 100), 200, np.uint8), np.full((100, 100), 50, np.uint8)
+    for seed in range(10):
+        swapped = swap_frame(own, donor, np.random.default_rng(seed))
+        assert (swapped[25:75, 25:75] == 200).all()
+        assert (swapped[0] == 50).all() and (swapped[:, 0] == 50).all()
+
+
+def test_donors_come_from_both_classes_alike() -> None:
+    recipe = dataclasses.replace(load_recipe("smoke"), augmentation=Augmentation(frame_swap=1.0))
+    # One image in eight is normal; the corner of a swapped image tells whose frame it got.
+    target = np.ones((64, 1), np.float32)
+    target[::8] = 0
+    pixels = np.where(target[:, :, None, None] > 0, 200, 50) * np.ones((64, 32, 32, 1))
+    batches = TrainingBatches(pixels.astype(np.uint8), target, target[:, 0], recipe, 0)
+    corners = np.concatenate([batches[i][0] for i in range(len(batches))])[:, 0, 0, 0]
+    assert 0.25 < (corners == 50).mean() < 0.75
 
 
 def test_batches_depend_on_seed_and_epoch_alone_and_use_every_image_once() -> None:

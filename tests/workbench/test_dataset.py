@@ -19,6 +19,7 @@ from train.dataset import (
     read_bytes,
     read_folder,
     split_by_batch,
+    split_by_block,
     split_by_patient,
     targets,
 )
@@ -73,6 +74,31 @@ def test_a_batch_held_out_takes_its_patients_along() -> None:
     assert [s.path for s in split.train] == ["N/IM-1.jpeg", "P/person2_bacteria_3.jpeg"]
     with pytest.raises(InvalidValueError, match="both classes"):
         split_by_batch(samples, "_virus_")
+
+
+def test_blocks_follow_the_numbers_and_share_no_patient() -> None:
+    samples = [
+        Sample(f"{name}-{i:04d}-{k}.jpeg", "normal", f"{name}-{i:04d}")
+        for name in ("IM", "NORMAL2-IM") for i in range(1, 101) for k in range(2)
+    ] + [Sample(f"person{i}_{kind}", kind, f"person{i}")
+         for kind in ("bacterial", "viral") for i in range(1, 101)]  # fmt: skip
+    seen: list[str] = []
+    for block in range(5):
+        split = split_by_block(samples, block, 5)
+        assert not {s.patient for s in split.train} & {s.patient for s in split.validation}
+        seen += [s.path for s in split.validation]
+        numbers = {int(s.patient.rpartition("-")[2]) for s in split.validation if "IM" in s.path}
+        assert numbers == set(range(block * 20 + 1, block * 20 + 21))
+    assert sorted(seen) == sorted(s.path for s in samples)
+    with pytest.raises(InvalidValueError, match="5 of 5"):
+        split_by_block(samples, 5, 5)
+
+
+def test_streamed_images_are_the_same(tmp_path: Path) -> None:
+    samples, spec = phantom_samples(4), InputSpec(64, 64)
+    stored = load_pixels(None, samples, spec, "", tmp_path / "pixels.npy")
+    assert isinstance(stored, np.memmap)
+    np.testing.assert_array_equal(stored, load_pixels(None, samples, spec, ""))
 
 
 def test_targets_for_two_and_three_labels() -> None:

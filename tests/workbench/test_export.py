@@ -14,10 +14,10 @@ import pytest
 
 from edge_runtime import Screener
 from edge_runtime.bundle import load_bundle
+from edge_runtime.calibration import choose_operating_points, fit_temperature
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.metrics import auc, proportion
 from export import gate
-from export.calibration import choose_operating_points, fit_temperature
 from export.run_folder import Image, choose_representative, open_run
 from tests.workbench.conftest import workbench
 

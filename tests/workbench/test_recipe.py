@@ -18,6 +18,24 @@ def test_every_recipe_loads() -> None:
         assert load_recipe(name).name == name
 
 
+def test_the_five_systems_are_here_by_name() -> None:
+    """What each system was, as far as it is stated: backbone, input side, output units."""
+    expected = {
+        "a-efficientnetb0-frozen": ("efficientnetb0", 224, 1),
+        "b-mobilenetv2-150": ("mobilenetv2", 150, 1),
+        "c-mobilenetv2-recall": ("mobilenetv2", 224, 1),
+        "c-plain-cnn": ("sequential-cnn", 150, 1),
+        "d-sequential-cnn": ("sequential-cnn", 150, 2),
+        "d-mobilenetv2-softmax": ("mobilenetv2", 150, 2),
+        "e-resnet50-finetune": ("resnet50", 224, 1),
+    }
+    for name, (backbone, side, units) in expected.items():
+        recipe = load_recipe(name)
+        assert (recipe.network.backbone, recipe.input.height, recipe.network.units) == (
+            backbone, side, units,
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

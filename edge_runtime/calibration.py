@@ -1,6 +1,8 @@
-"""Temperature and operating points, chosen on validation logits of the float model."""
+"""Temperature and operating points from labelled logits; export and evaluation share it."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from edge_runtime.manifest import OperatingPoint
 from edge_runtime.metrics import confusion, proportion
 
 SCREENING_SENSITIVITY = 0.98
+RULE_IN_SPECIFICITY = 0.98
 SPLIT = "validation"
 
 
@@ -39,7 +42,7 @@ def fit_temperature(logits: NDArray[np.float64], positive: NDArray[np.int64]) ->
 def choose_operating_points(
     logits: NDArray[np.float64], positive: NDArray[np.int64], temperature: float
 ) -> tuple[OperatingPoint, ...]:
-    """`screening` and `balanced`.
+    """`screening`, `balanced` and `triage`, which has a grey band.
 
     A threshold lies midway between two neighbouring logits, so that the small shifts of
     quantisation seldom move an image across it.
@@ -56,18 +59,29 @@ def choose_operating_points(
     balanced = int(best[len(best) // 2])
     aimed, aim = _screening_cut(below, int(positive.sum()))
     screening = min(aimed, balanced)
+    rule_in = max(int(np.argmax(specificity >= RULE_IN_SPECIFICITY)), balanced)
+
+    def threshold(index: int) -> float:
+        return round(float(1 / (1 + np.exp(-cuts[index]))), 6)
 
     def point(name: str, index: int, rule: str) -> OperatingPoint:
         counts = confusion(positive, logits / temperature, cuts[index])
         return OperatingPoint(
             name=name,
-            threshold=round(float(1 / (1 + np.exp(-cuts[index]))), 6),
+            threshold=threshold(index),
             rule=rule,
             split=SPLIT,
             sensitivity=counts.sensitivity,
             specificity=counts.specificity,
         )
 
+    triage = point(
+        "triage",
+        balanced,
+        "as `balanced`, but uncertain from the threshold of `screening` (below it, pneumonia is "
+        f"ruled out) up to the lowest one with a specificity of at least {RULE_IN_SPECIFICITY} on "
+        "validation, and never below `balanced` (from it on, pneumonia is ruled in)",
+    )
     return (
         point(
             "screening",
@@ -80,6 +94,7 @@ def choose_operating_points(
             balanced,
             "the largest sum of sensitivity and specificity on validation (Youden's index)",
         ),
+        dataclasses.replace(triage, uncertain=(threshold(screening), threshold(rule_in))),
     )
 
 

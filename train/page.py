@@ -1,0 +1,90 @@
+"""Self-contained HTML pages for people: headings, tables and pictures in one file, no script."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+_STYLE = """
+:root { color-scheme: light dark }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
+th, td { border: 1px solid #8886; padding: .25rem .6rem; text-align: left }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
+img.plot { max-width: 100%; background: #fff; border-radius: 6px }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .8rem }
+figure { margin: 0; border: 1px solid #8886; border-radius: 6px; overflow: hidden }
+figure img { width: 100%; display: block; background: #000 }
+figcaption { padding: .3rem .6rem; font-size: .85rem; overflow-wrap: anywhere }
+@media print { figure, img.plot { break-inside: avoid } }
+"""
+
+
+class Page:
+    """Collects parts in the order in which they are added; `write` puts them into one file."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._parts = [f"<h1>{html.escape(title)}</h1>"]
+
+    def heading(self, text: str) -> None:
+        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+
+    def text(self, text: str) -> None:
+        self._parts.append(f"<p>{html.escape(text)}</p>")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+        body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+
+    def plot(self, figure: Figure, description: str) -> None:
+        """A matplotlib figure, as PNG."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110)
+        source, text = _data_url(buffer.getvalue(), "png"), html.escape(description, quote=True)
+        self._parts.append(f'<img class="plot" src="{source}" alt="{text}">')
+
+    def gallery(self, images: Iterable[tuple[Image.Image, str]]) -> None:
+        """Pictures with a caption each."""
+        figures = []
+        for image, caption in images:
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, format="JPEG", quality=85)
+            source, text = _data_url(buffer.getvalue(), "jpeg"), html.escape(caption)
+            figures.append(
+                f'<figure><img src="{source}" alt=""><figcaption>{text}</figcaption></figure>'
+            )
+        self._parts.append(f'<div class="gallery">{"".join(figures)}</div>')
+
+    def write(self, path: Path) -> None:
+        """One file, replaced as a whole."""
+        text = (
+            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>\n"
+            + "\n".join(self._parts)
+            + "\n</body></html>\n"
+        )
+        temporary = path.with_name(path.name + ".part")
+        # File names that are not UTF-8 reach us as lone surrogates.
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(temporary, path)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return f"<td>{html.escape(str(value))}</td>"
+    text = str(value) if isinstance(value, int) else f"{value:.4g}"
+    return f'<td class="number">{text}</td>'
+
+
+def _data_url(content: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
