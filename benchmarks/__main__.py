@@ -42,8 +42,25 @@ def main(argv: list[str] | None = None) -> int:
     throughput.add_argument("--data", type=Path, required=True, help="folder of radiographs")
     throughput.add_argument("--output", type=Path, required=True, help="folder for the results")
     throughput.add_argument("--repetitions", type=int, default=3, metavar="N")
+    scorecard = verbs.add_parser(
+        "scorecard",
+        help="every finished recipe beside what others reported, as one page",
+        description="Evaluates the runs where that is still to do, copies the figures beside the "
+        "page and writes it; without runs it writes the page from the copies.",
+        epilog="example: python -m benchmarks scorecard runs/default --data chest_xray "
+        "--external nih_external --output docs/results.md",
+    )
+    scorecard.add_argument("runs", nargs="*", type=Path, help="run folders")
+    scorecard.add_argument("--data", type=Path, help="the data folder")
+    scorecard.add_argument("--external", type=Path, help="another hospital's labelled folder")
+    scorecard.add_argument("--output", type=Path, default=Path("docs/results.md"))
     arguments = parser.parse_args(argv)
     try:
+        if arguments.verb == "scorecard":
+            from benchmarks.scorecard import run_scorecard
+
+            run_scorecard(arguments.runs, arguments.data, arguments.external, arguments.output)
+            return 0
         if arguments.verb == "throughput":
             from benchmarks.throughput import run_throughput
 

@@ -127,6 +127,14 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         InvalidValueError: No such recipe, invalid TOML, unknown key or wrong type.
     """
+    document = _read(name)
+    for change in changes:
+        _apply(document, change)
+    return from_mapping(Recipe, document, name)
+
+
+def _read(name: str) -> dict[str, Any]:
+    """The tables of a recipe; `base = "NAME"` takes those of another first."""
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.is_file():
         raise InvalidValueError(f"no recipe {name!r}; there are {', '.join(recipe_names())}")
@@ -134,9 +142,20 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise InvalidValueError(f"{path}: {error}") from error
-    for change in changes:
-        _apply(document, change)
-    return from_mapping(Recipe, document, path.name)
+    base = document.pop("base", None)
+    if base is None:
+        return document
+    if not isinstance(base, str) or base == name:
+        raise InvalidValueError(f"{path}: base must name another recipe, got {base!r}")
+    return _merge(_read(base), document)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
 
 
 def _apply(document: dict[str, Any], change: str) -> None:

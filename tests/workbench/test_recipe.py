@@ -79,6 +79,20 @@ def test_a_wrong_change_is_refused(change: str, said: str) -> None:
         load_recipe("default", [change])
 
 
+def test_a_recipe_builds_on_another() -> None:
+    base, recipe = load_recipe("default"), load_recipe("three-class")
+    assert recipe.network.labels == ("normal", "bacterial", "viral") and recipe.network.units == 3
+    assert recipe.network.dropout == base.network.dropout
+    assert (recipe.augmentation, recipe.input) == (base.augmentation, base.input)
+
+
+def test_a_recipe_on_itself_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(f'base = "{file}"\n' + MINIMAL, encoding="utf-8")
+    with pytest.raises(InvalidValueError, match="another recipe"):
+        load_recipe(str(file))
+
+
 def test_an_unknown_recipe_is_refused_with_those_there_are() -> None:
     with pytest.raises(InvalidValueError, match="default"):
         load_recipe("nonesuch")

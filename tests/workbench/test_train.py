@@ -116,3 +116,30 @@ def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert fine[0] < fine[49] and fine.argmax() == 49
     assert (np.diff(fine[50:]) < 0).all()
     assert fine[-1] == pytest.approx(0.05 * plan.learning_rate, rel=0.01)
+
+
+SHORT = ("--set", "data.phantom_count=80", "--set", "optimisation.epochs=2", "--set",
+         "input.height=64", "--set", "input.width=64")  # fmt: skip
+
+
+def test_streaming_changes_nothing_but_where_the_images_lie(tmp_path: Path) -> None:
+    histories = []
+    for name, options in (("memory", []), ("disk", ["--stream"])):
+        result = workbench(*FIT, tmp_path / name, *SHORT, *options)
+        assert result.returncode == 0, result.stderr
+        text = (tmp_path / name / "history.json").read_text(encoding="utf-8")
+        histories.append([entry["loss"] for entry in json.loads(text)])
+    np.testing.assert_allclose(histories[0], histories[1], rtol=0.02)
+    stored = np.load(tmp_path / "disk" / "train-pixels.npy", mmap_mode="r")
+    assert stored.shape[1:] == (64, 64, 1) and not list((tmp_path / "memory").glob("*.npy"))
+
+
+def test_mixed_precision_and_several_devices_leave_a_float32_model(tmp_path: Path) -> None:
+    result = workbench(*FIT, tmp_path, *SHORT, "--mixed-precision", "--distribute")
+    assert result.returncode == 0, result.stderr
+    keras = pytest.importorskip("keras")
+    model = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    assert {str(w.dtype) for w in model.weights} == {"float32"}
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    history = json.loads((tmp_path / "history.json").read_text(encoding="utf-8"))
+    assert all(np.isfinite(entry["loss"]) for entry in history)
