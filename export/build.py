@@ -18,7 +18,14 @@ from edge_runtime.versions import installed_versions
 from export import gate
 from export.inference_model import add_normalisation, keras_logits, load_core
 from export.quality import fit_quality_gate
-from export.run_folder import Run, choose_representative, load_pixels, open_run, positives
+from export.run_folder import (
+    Run,
+    choose_representative,
+    load_pixels,
+    open_run,
+    positives,
+    read_evaluations,
+)
 from export.to_onnx import to_float_onnx, to_int8_onnx
 from export.to_tflite import to_float_tflite, to_int8_tflite
 from export.write import Converted, write_bundles
@@ -172,4 +179,5 @@ def _provenance(run: Run, representative: list[str]) -> dict[str, Any]:
         "training_versions": run.description["versions"],
         "export_versions": installed_versions(_PACKAGES),
         "representative": representative,
+        "evaluations": read_evaluations(run.folder),
     }

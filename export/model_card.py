@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from edge_runtime.manifest import Manifest, ModelMetrics
 from edge_runtime.metrics import Estimate
 
@@ -18,6 +21,9 @@ def write_model_card(manifest: Manifest) -> str:
         "## Intended use",
         "",
         manifest.intended_use,
+        "",
+        "**For** frontal radiographs of children of one to five years, as a second reader or to "
+        "order a worklist, by people who check every decision.",
         "",
         "**Not for** adults, lateral views, CT, photographs of films, or as the only reason for "
         "or against a treatment. The training data come from one hospital; on another hospital's "
@@ -65,6 +71,10 @@ def write_model_card(manifest: Manifest) -> str:
         "|---|---|---|---|---|---|---|---|---|",
         *(_metrics_row(row) for row in manifest.metrics),
         "",
+        "## Test split and another hospital",
+        "",
+        *_evaluation_lines(provenance.get("evaluations", {})),
+        "",
         "## Quality gate",
         "",
         *_quality_lines(manifest),
@@ -78,6 +88,39 @@ def write_model_card(manifest: Manifest) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _evaluation_lines(evaluations: Mapping[str, Any]) -> list[str]:
+    if not evaluations:
+        return ["Not evaluated before the export (`python -m train evaluate`)."]
+    names = {"test": "public test split", "external": "another hospital's adults (NIH ChestX-ray8)"}
+    lines = [
+        "The float model, by `python -m train evaluate`; thresholds as above, nothing was chosen "
+        "here.",
+        "",
+        "| images | AUC (95 %) | operating point | sensitivity (95 %) | specificity (95 %) | "
+        "accuracy (95 %) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for part, found in evaluations.items():
+        count = ", ".join(f"{number} {kind}" for kind, number in found["images"].items())
+        for point in found["points"]:
+            cells = [f"{names[part]}: {count}", _interval(Estimate(**found["auc"])), point["name"]]
+            cells += [
+                _interval(Estimate(**point[key]))
+                for key in ("sensitivity", "specificity", "accuracy")
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    if "external" in evaluations:
+        lines += [
+            "",
+            "An AUC whose interval holds 0.5 is no better than chance: **on adults of another "
+            "hospital this model tells nothing**, and the quality gate does not catch all of "
+            "them. Consolidation in a small child, on films of one hospital, is what it learned; "
+            "adults differ in size, posture, devices and disease. A site has to check its own "
+            "images before it relies on any score.",
+        ]
+    return lines
 
 
 def _quality_lines(manifest: Manifest) -> list[str]:

@@ -71,6 +71,24 @@ def open_run(folder: Path) -> Run:
     )
 
 
+def read_evaluations(folder: Path) -> dict[str, Any]:
+    """What `train evaluate` measured on test and external images, by part; figures only."""
+    found = {}
+    for part in ("test", "external"):
+        file = folder / f"evaluation-{part}" / "evaluation.json"
+        if file.is_file():
+            document = json.loads(file.read_text(encoding="utf-8"))
+            found[part] = {
+                "images": document["images"],
+                "auc": document["auc"],
+                "points": [
+                    {key: point[key] for key in ("name", "sensitivity", "specificity", "accuracy")}
+                    for point in document["points"]
+                ],
+            }
+    return found
+
+
 def load_pixels(
     images: Sequence[Image], spec: InputSpec, data: Path | None, description: str
 ) -> NDArray[np.uint8]:

@@ -133,7 +133,7 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     return from_mapping(Recipe, document, name)
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, depth: int = 0) -> dict[str, Any]:
     """The tables of a recipe; `base = "NAME"` takes those of another first."""
     path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     if not path.is_file():
@@ -145,9 +145,10 @@ def _read(name: str) -> dict[str, Any]:
     base = document.pop("base", None)
     if base is None:
         return document
-    if not isinstance(base, str) or base == name:
-        raise InvalidValueError(f"{path}: base must name another recipe, got {base!r}")
-    return _merge(_read(base), document)
+    if not isinstance(base, str) or depth:
+        # One step only: a recipe should be readable with at most one other file open.
+        raise InvalidValueError(f"{path}: base must name a recipe without a base, got {base!r}")
+    return _merge(_read(base, depth + 1), document)
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
