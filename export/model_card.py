@@ -111,15 +111,21 @@ def _evaluation_lines(evaluations: Mapping[str, Any]) -> list[str]:
                 for key in ("sensitivity", "specificity", "accuracy")
             ]
             lines.append("| " + " | ".join(cells) + " |")
-    if "external" in evaluations:
+    external = evaluations.get("external")
+    if external:
+        chance = external["auc"]["low"] <= 0.5
         lines += [
             "",
-            "An AUC whose interval holds 0.5 is no better than chance: **on adults of another "
-            "hospital this model tells nothing**, and the quality gate does not catch all of "
-            "them. Consolidation in a small child, on films of one hospital, is what it learned; "
-            "adults differ in size, posture, devices and disease. A site has to check its own "
-            "images before it relies on any score.",
+            "On the other hospital's adults the interval of the AUC holds 0.5, which is chance: "
+            "**there this model tells nothing**"
+            if chance
+            else "On the other hospital's adults the AUC is above chance, and far below the test "
+            "split's: **it is not fit for use there**",
+            ", and the quality gate does not refuse all of them. Consolidation in a small child, "
+            "on films of one hospital, is what it learned; adults differ in size, posture, devices "
+            "and disease. A site has to check its own images before it relies on any score.",
         ]
+        lines[-2:] = ["".join(lines[-2:])]
     return lines
 
 
