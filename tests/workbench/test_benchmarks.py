@@ -50,7 +50,7 @@ def test_every_file_is_measured_beside_the_float_model(
     for row in rows[1:]:
         expected = auc_difference(labels, reference, scores[row["model"]])
         assert row["difference"]["low"] == expected.low
-        assert [p["name"] for p in row["points"]] == ["screening", "balanced"]
+        assert [p["name"] for p in row["points"]] == ["screening", "balanced", "triage"]
     for name in ("accuracy.md", "roc.svg", "scatter.svg"):
         assert (tmp_path / name).stat().st_size > 0
 
@@ -78,4 +78,5 @@ def test_throughput_is_reported_as_ratios(labelled: Path, tmp_path: Path) -> Non
     # No time is asserted, only that the figures belong together.
     expected = found["processors"] / (found["decode_ms"] + found["infer_ms"]) * 1e3
     assert found["limit"] == pytest.approx(expected)
-    assert f"{found['ours'] / found['limit']:.2f}" in result.stdout
+    assert f"{found['ours_to_limit']:.2f}" in result.stdout
+    assert found["keras"] and f"{found['ours'] / found['keras']:.2f}" in result.stdout
