@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example: python -m benchmarks accuracy --bundle bundles/default "
         "--float bundles/default-float --data chest_xray/test --output docs/results/test",
     )
-    accuracy.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    accuracy.add_argument("--bundle", type=Path, default=Path(DEFAULT_BUNDLE))
     accuracy.add_argument(
         "--float", type=Path, required=True, dest="reference", help="the float bundle"
     )
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example: python -m benchmarks throughput --data chest_xray_originals "
         "--output build/throughput",
     )
-    throughput.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
+    throughput.add_argument("--bundle", type=Path, default=Path(DEFAULT_BUNDLE))
     throughput.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
     throughput.add_argument("--data", type=Path, required=True, help="folder of radiographs")
     throughput.add_argument("--output", type=Path, required=True, help="folder for the results")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 import stat
-from pathlib import Path
 
 from edge_runtime.errors import BundleError
 from edge_runtime.manifest import BundledFile, Manifest, parse_manifest
 
-DEFAULT_BUNDLE = Path(__file__).parent / "models" / "default"
+# os.path here and below: pathlib brings ten modules along, which a cold start pays for.
+DEFAULT_BUNDLE = os.path.join(os.path.dirname(__file__), "models", "default")
 
 _MAX_MANIFEST_BYTES = 4_000_000
 
@@ -19,7 +20,7 @@ _MAX_MANIFEST_BYTES = 4_000_000
 class Bundle:
     """An opened bundle. `sha256` is that of manifest.json, which pins every other file."""
 
-    folder: Path
+    folder: str
     manifest: Manifest
     sha256: str
 
@@ -29,9 +30,9 @@ class Bundle:
         Raises:
             BundleError: Missing, not a regular file, or not what the manifest says.
         """
-        path = self.folder / file.path
+        path = os.path.join(self.folder, file.path)
         try:
-            status = path.lstat()
+            status = os.lstat(path)
             if not stat.S_ISREG(status.st_mode):
                 raise BundleError(f"{path}: not a regular file")
             if status.st_size != file.size_bytes:
@@ -39,7 +40,7 @@ class Bundle:
                     f"{path}: {status.st_size} bytes, the manifest says {file.size_bytes}; "
                     "copy the bundle again"
                 )
-            data = path.read_bytes()
+            data = _read(path)
         except OSError as error:
             raise BundleError(f"{path}: {error.strerror or error}") from error
         found = hashlib.sha256(data).hexdigest()
@@ -60,20 +61,25 @@ class Bundle:
             self.read(file)
 
 
-def load_bundle(folder: str | Path | None = None) -> Bundle:
+def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     """Open a bundle, by default the one in the package. Files are verified when they are read.
 
     Raises:
         BundleError: No manifest there, or an invalid one.
     """
-    path = Path(folder) if folder is not None else DEFAULT_BUNDLE
-    manifest_path = path / "manifest.json"
+    path = os.fspath(folder) if folder is not None else DEFAULT_BUNDLE
+    manifest_path = os.path.join(path, "manifest.json")
     try:
-        if manifest_path.stat().st_size > _MAX_MANIFEST_BYTES:
+        if os.path.getsize(manifest_path) > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{manifest_path}: larger than any manifest of ours")
-        text = manifest_path.read_bytes()
+        text = _read(manifest_path)
     except OSError as error:
         raise BundleError(
-            f"{path} is not a model bundle: {manifest_path.name}: {error.strerror or error}"
+            f"{path} is not a model bundle: manifest.json: {error.strerror or error}"
         ) from error
     return Bundle(path, parse_manifest(text), hashlib.sha256(text).hexdigest())
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

@@ -10,14 +10,17 @@ operation: it is the scale (1/128) and the zero point (128) of the models' quant
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.readers import read_grey
 from edge_runtime.readers.facts import ImageFacts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PIXEL_SCALE = 1 / 128
 PIXEL_ZERO_POINT = 128

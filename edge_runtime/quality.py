@@ -13,14 +13,17 @@ import dataclasses
 import math
 from enum import StrEnum
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.readers.facts import ImageFacts
 from edge_runtime.record import Quality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TEMPLATE_SIDE = 16
 _LEVELS = np.arange(256, dtype=np.float64)

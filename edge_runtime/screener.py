@@ -12,10 +12,9 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.engines import RawOutputs, default_threads
@@ -26,6 +25,9 @@ from edge_runtime.preprocess import decode, prepare, prepare_pixels, resize
 from edge_runtime.readers.facts import ImageFacts
 from edge_runtime.record import ModelIdentity, Quality, Record, RecordError
 from edge_runtime.scores import label_probabilities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 MAX_FILE_BYTES = 256_000_000
 # Below the last digit the machines' exp() may differ; records must not.
@@ -71,7 +73,7 @@ class Screener:
     @classmethod
     def load(
         cls,
-        bundle: str | Path | None = None,
+        bundle: str | os.PathLike[str] | None = None,
         *,
         engine: str = "auto",
         threads: int | None = None,

@@ -28,7 +28,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """The committed default bundle."""
-    return DEFAULT_BUNDLE
+    return Path(DEFAULT_BUNDLE)
 
 
 @pytest.fixture(scope="session")

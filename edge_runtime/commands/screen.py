@@ -8,7 +8,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from edge_runtime.batch import examine_many
 from edge_runtime.commands.options import (
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
                 writer.write(result.record)
                 counts[result.record.decision or result.record.status] += 1
                 if arguments.heatmaps:
-                    _write_heatmap(Path(arguments.heatmaps), result)
+                    _write_heatmap(arguments.heatmaps, result)
                 if arguments.report:
                     kept.append(result)
                 progress.step()
@@ -81,7 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
         from edge_runtime.report import write_report  # only who asks for it waits for it
 
         page = write_report(kept, screener.bundle.manifest, point, "Screened radiographs")
-        Path(arguments.report).write_text(page, encoding="utf-8")
+        with open(arguments.report, "w", encoding="utf-8") as file:
+            file.write(page)
     return _summarise(counts, screener)
 
 
@@ -98,7 +98,7 @@ def _check(arguments: argparse.Namespace) -> None:
             f"{output} holds results already; add --resume to go on with it, or name another file"
         )
     if arguments.heatmaps:
-        Path(arguments.heatmaps).mkdir(parents=True, exist_ok=True)
+        os.makedirs(arguments.heatmaps, exist_ok=True)
 
 
 def _prepare_output(arguments: argparse.Namespace) -> set[tuple[str, str]]:
@@ -140,16 +140,19 @@ def _count(arguments: argparse.Namespace) -> int | None:
     return sum(1 for _ in _all_inputs(arguments))
 
 
-def _write_heatmap(folder: Path, result: Examination) -> None:
+def _write_heatmap(folder: str, result: Examination) -> None:
     if result.pixels is None or result.evidence_map is None:
         return
     from edge_runtime.heatmap import overlay
 
     record = result.record
-    stem = Path(record.source).stem[:50] or "image"  # a long name and the hash must fit together
+    stem = os.path.splitext(os.path.basename(record.source))[0]
+    stem = stem[:50] or "image"  # a long name and the hash must fit together
     # The hash keeps files of one name from different folders apart.
     name = f"{stem}-{(record.sha256 or '')[:8]}.jpeg"
-    overlay(result.pixels, result.evidence_map).save(folder / name, format="JPEG", quality=88)
+    overlay(result.pixels, result.evidence_map).save(
+        os.path.join(folder, name), format="JPEG", quality=88
+    )
 
 
 def _summarise(counts: Counter[str], screener: Screener) -> int:

@@ -10,14 +10,16 @@ import dataclasses
 import importlib
 import os
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.manifest import BundledFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # In the order in which `auto` tries them.
 ENGINE_NAMES = ("litert", "onnxruntime", "tflite-runtime")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.engines import RawOutputs
 from edge_runtime.errors import EngineError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class InterpreterEngine:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import queue
 import threading
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.bundle import Bundle
 from edge_runtime.engines import Engine, RawOutputs, choose_engine, default_threads
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class EnginePool:

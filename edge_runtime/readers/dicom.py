@@ -8,18 +8,19 @@ Source: DICOM PS3.3 C.7.6.3 (image pixel), C.11.1 (modality LUT), C.11.2 (VOI LU
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
 from edge_runtime.readers.facts import ImageFacts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 REQUIRES = "pip install 'cxr-edge[dicom]'"
 REQUIRES_LOSSLESS = "pip install 'cxr-edge[dicom-jpeg-lossless]'"
@@ -34,6 +35,8 @@ def sniff(data: bytes) -> bool:
 
 
 def is_available() -> bool:
+    import importlib.util
+
     return importlib.util.find_spec("pydicom") is not None
 
 
