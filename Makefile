@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format bench train export clean
+.PHONY: help demo test fuzz lint format bench train export audit scorecard clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,12 @@ export: $(VENV)/.dev  ## export RUN as BUNDLE, if the verification gate lets it
 bench: $(VENV)/.dev  ## accuracy of BUNDLE against its float model on DATA/test
 	$(BIN)/python -m benchmarks accuracy --bundle $(BUNDLE) --float $(BUNDLE)-float \
 		--data $(DATA)/test --output build/accuracy
+
+audit: $(VENV)/.dev  ## what DATA holds and what is wrong with it: build/audit/index.html
+	$(BIN)/python -m train audit --data $(DATA) --output build/audit
+
+scorecard: $(VENV)/.dev  ## write docs/results.md from the evaluations in docs/results/recipes
+	$(BIN)/python -m benchmarks scorecard --output docs/results.md
 
 clean:  ## remove the environments and what was built
 	rm -rf $(VENV) .venv-* build dist demo .pytest_cache .mypy_cache .ruff_cache
