@@ -15,6 +15,11 @@ from edge_runtime.readers.facts import ImageFacts
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 
+# All that Pillow documents but LAB and HSV, which no radiograph comes in. "F" has its own reason.
+_READ_MODES = frozenset(
+    ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "LA", "PA", "RGBX", "RGBa", "La",
+     "I;16", "I;16L", "I;16B", "I;16N")
+)  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSE_FOR_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,6 +69,11 @@ def read(
         # the very luma that "L" would give, and Cb and Cr tell whether the picture has colour.
         image.draft("YCbCr" if image.mode == "RGB" else "L", (width, height))
         image.load()
+        if image.mode not in _READ_MODES:
+            raise ImageError(
+                ErrorCode.UNSUPPORTED_PIXELS,
+                f"pixels of mode {image.mode} are not read; export greyscale or RGB",
+            )
         orientation = 1
         # Asking for EXIF imports a good part of the standard library; most radiographs have none.
         if format_name == "TIFF" or "exif" in image.info:
