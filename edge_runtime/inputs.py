@@ -23,8 +23,12 @@ class Input:
 
     @property
     def source(self) -> str:
-        r"""The path as text: bytes that are not UTF-8 appear as \\xNN."""
-        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        r"""The path as text: bytes that are not UTF-8 appear as \\xNN, line breaks as \\n and \\r.
+
+        So a result is one line in every format, and a cut line is never taken for a whole one.
+        """
+        text = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        return text.replace("\n", r"\n").replace("\r", r"\r")
 
 
 def find_inputs(paths: Iterable[str], exclude: Collection[str] = ()) -> Iterator[Input]:

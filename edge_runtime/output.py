@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import stat
 import sys
@@ -109,7 +110,7 @@ def _csv_cells(record: Record) -> list[object]:
         record.source, record.sha256, record.status, record.probability, record.decision,
         record.operating_point, record.threshold, quality.accepted, " ".join(quality.flags),
         quality.ood_score, model.name, model.version, model.sha256, model.engine,
-        error.code if error else None, error.message if error else None,
+        error.code if error else None, " ".join(error.message.split()) if error else None,
     ]  # fmt: skip
 
 
@@ -139,16 +140,38 @@ def drop_unfinished_line(path: str) -> None:
             file.truncate(position)
 
 
-def read_done(path: str, format_name: str) -> set[tuple[str, str]]:
+@dataclasses.dataclass(frozen=True)
+class Conditions:
+    """What all results of one file were made with."""
+
+    model_sha256: str
+    engine: str
+    operating_point: str
+    threshold: float
+
+    def check(self, other: Conditions, where: str) -> None:
+        """Raises InvalidValueError where a result was made with something else."""
+        for field in dataclasses.fields(self):
+            now, then = getattr(self, field.name), getattr(other, field.name)
+            if now != then:
+                raise InvalidValueError(
+                    f"{where} was made with {field.name} {then}, now it is {now}; name another "
+                    "--output, or screen as before"
+                )
+
+
+def read_done(path: str, format_name: str, conditions: Conditions) -> set[tuple[str, str]]:
     """(source, sha256) of every input that `path` already holds a result for.
 
     Inputs that could not be read have no sha256 and are tried again.
 
     Raises:
-        InvalidValueError: The file is not of that format.
+        InvalidValueError: The file is not of that format, or a result was made with another
+            model, engine or threshold.
     """
     import csv
 
+    done: set[tuple[str, str]] = set()
     begins = csv_line(CSV_COLUMNS) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
     # A file that is no text shall be refused by what it is, not by a decoding error.
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
@@ -158,14 +181,27 @@ def read_done(path: str, format_name: str) -> set[tuple[str, str]]:
         # The last line may have no end yet; `drop_unfinished_line` comes after this look.
         lines = (line for line in file if line.endswith("\n"))
         if format_name == "csv":
-            rows = csv.DictReader(lines)
-            return {(row["source"], row["sha256"]) for row in rows if row["sha256"]}
-        done: set[tuple[str, str]] = set()
+            for number, row in enumerate(csv.DictReader(lines), 2):
+                where = f"{path}, line {number}"
+                try:
+                    threshold = float(row["threshold"])
+                except (TypeError, ValueError) as error:
+                    raise InvalidValueError(f"{where}: {error}") from error
+                found = Conditions(
+                    row["model_sha256"], row["engine"], row["operating_point"], threshold
+                )
+                conditions.check(found, where)
+                if row["sha256"]:
+                    done.add((row["source"], row["sha256"]))
+            return done
         for number, line in enumerate(lines, 1):
             try:
                 record = Record.from_json(line)
             except ValueError as error:
                 raise InvalidValueError(f"{path}, line {number}: not JSON ({error})") from error
+            model = record.model
+            found = Conditions(model.sha256, model.engine, record.operating_point, record.threshold)
+            conditions.check(found, f"{path}, line {number}")
             if record.sha256:
                 done.add((record.source, record.sha256))
     return done

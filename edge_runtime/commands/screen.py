@@ -19,7 +19,7 @@ from edge_runtime.commands.options import (
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.inputs import Input, find_inputs
-from edge_runtime.output import FORMATS, RecordWriter, drop_unfinished_line, read_done
+from edge_runtime.output import FORMATS, Conditions, RecordWriter, drop_unfinished_line, read_done
 from edge_runtime.progress import Progress
 from edge_runtime.screener import Examination, Screener, hash_file
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         f"{point.threshold:.4f}). Screening support, not a diagnosis.",
         file=sys.stderr,
     )
-    done = _prepare_output(arguments)
+    done = _prepare_output(arguments, screener)
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
     with contextlib.closing(RecordWriter(arguments.output, arguments.format)) as writer:
@@ -101,10 +101,14 @@ def _check(arguments: argparse.Namespace) -> None:
         os.makedirs(arguments.heatmaps, exist_ok=True)
 
 
-def _prepare_output(arguments: argparse.Namespace) -> set[tuple[str, str]]:
+def _prepare_output(arguments: argparse.Namespace, screener: Screener) -> set[tuple[str, str]]:
     if not (arguments.resume and os.path.exists(arguments.output)):
         return set()
-    done = read_done(arguments.output, arguments.format)
+    point = screener.operating_point
+    conditions = Conditions(
+        screener.bundle.sha256, screener.engine_name, point.name, point.threshold
+    )
+    done = read_done(arguments.output, arguments.format, conditions)
     drop_unfinished_line(arguments.output)
     return done
 

@@ -122,6 +122,49 @@ def test_resume_screens_a_file_again_whose_content_changed(
     assert len(rows) == 7
 
 
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [(("--threshold", "0.9"), "operating_point"), (("--engine", "onnxruntime"), "engine")],
+)
+def test_one_file_holds_results_of_one_kind(
+    cxr_edge: Run,
+    phantoms: Path,
+    tmp_path: Path,
+    format_name: str,
+    other: tuple[str, ...],
+    said: str,
+) -> None:
+    output = tmp_path / "results"
+    options = ("screen", "--force", phantoms, "--format", format_name, "--output", output)
+    assert cxr_edge(*options, "--engine", "litert").returncode == 0
+    before = output.read_bytes()
+    result = cxr_edge(*options, "--resume", *other)
+    assert result.returncode == 2 and said in result.stderr and "now it is" in result.stderr
+    assert output.read_bytes() == before
+
+
+@pytest.mark.parametrize("format_name", ["jsonl", "csv"])
+def test_a_name_with_a_line_break_is_one_line_and_resumes(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path, format_name: str
+) -> None:
+    folder, output = tmp_path / "images", tmp_path / "results"
+    folder.mkdir()
+    for i in range(3):
+        shutil.copy(phantoms / f"{i}.jpeg", folder / f"two\nlines {i}.jpeg")
+    options = ("screen", "--force", folder, "--format", format_name, "--output", output)
+    assert cxr_edge(*options).returncode == 0
+    whole = output.read_bytes()
+    assert len(whole.splitlines()) == 3 + (format_name == "csv")
+    # Cut anywhere in the last line, as a power failure may: it is screened again, nothing else.
+    start = whole[:-1].rfind(b"\n") + 1
+    for cut in (start + 1, start + 30, len(whole) - 1):
+        output.write_bytes(whole[:cut])
+        result = cxr_edge(*options, "--resume")
+        assert result.returncode == 0 and "2 skipped" in result.stderr
+        assert output.read_bytes() == whole
+
+
 def test_written_results_are_never_overwritten(
     cxr_edge: Run, phantoms: Path, tmp_path: Path
 ) -> None:
