@@ -249,7 +249,7 @@ def test_names_that_are_not_utf8_and_names_with_markup(cxr_edge: Run, tmp_path: 
                       tmp_path / "report.html")  # fmt: skip
     assert result.returncode == 0
     names = [str(r["source"]).rpartition("odd/")[2] for r in records(result.stdout)]
-    assert sorted(names) == sorted(["caf\\xe9.jpeg", "naïve.jpeg", "<b>.jpeg", "new\nline.jpeg"])
+    assert sorted(names) == sorted(["caf\\xe9.jpeg", "naïve.jpeg", "<b>.jpeg", r"new\nline.jpeg"])
     assert "<b>.jpeg" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
