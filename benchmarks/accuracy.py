@@ -19,16 +19,10 @@ from benchmarks.plots import draw_roc, draw_scatter
 from edge_runtime.batch import examine_many
 from edge_runtime.engines import ENGINE_NAMES, default_threads, engine_module
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
+from edge_runtime.estimates import Estimate, PairedDifference
 from edge_runtime.inputs import Input
 from edge_runtime.manifest import OperatingPoint
-from edge_runtime.metrics import (
-    Estimate,
-    PairedDifference,
-    auc_difference,
-    auc_interval,
-    average_precision,
-    confusion,
-)
+from edge_runtime.metrics import auc_difference, auc_interval, average_precision, confusion
 from edge_runtime.parse import to_mapping
 from edge_runtime.screener import Screener
 from export.gate import MAX_AUC_LOSS

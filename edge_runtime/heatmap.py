@@ -21,7 +21,7 @@ _MAX_OPACITY = 0.55
 
 
 def overlay(
-    pixels: NDArray[np.uint8], evidence_map: NDArray[np.float32], scale: int = 2
+    pixels: NDArray[np.uint8], evidence_map: NDArray[np.float32], scale: int = 3
 ) -> Image.Image:
     """Colour the regions that argue for pneumonia; those against it stay grey.
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_runtime.errors import BundleError, InvalidValueError
-from edge_runtime.metrics import Estimate, PairedDifference
+from edge_runtime.estimates import Estimate, PairedDifference
 from edge_runtime.parse import from_mapping, to_mapping
 from edge_runtime.preprocess import InputSpec
 from edge_runtime.quality import QualityGate

@@ -13,33 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.estimates import Estimate, PairedDifference
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
-
-
-@dataclasses.dataclass(frozen=True)
-class PairedDifference:
-    """AUC of b minus AUC of a on the same images, with its 95 % interval and two-sided p-value."""
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
 
 
 @dataclasses.dataclass(frozen=True)

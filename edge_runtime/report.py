@@ -7,9 +7,9 @@ import html
 import io
 from collections.abc import Sequence
 
+from edge_runtime.estimates import Estimate
 from edge_runtime.heatmap import overlay
 from edge_runtime.manifest import Manifest, OperatingPoint
-from edge_runtime.metrics import Estimate
 from edge_runtime.record import Record
 from edge_runtime.screener import Examination
 
@@ -130,7 +130,7 @@ def _card(examination: Examination) -> str:
     picture = ""
     if examination.pixels is not None and examination.evidence_map is not None:
         buffer = io.BytesIO()
-        overlay(examination.pixels, examination.evidence_map, scale=1).save(
+        overlay(examination.pixels, examination.evidence_map, scale=2).save(
             buffer, format="JPEG", quality=80
         )
         data = base64.b64encode(buffer.getvalue()).decode()

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.metrics import Estimate, auc_interval
+from edge_runtime.estimates import Estimate
+from edge_runtime.metrics import auc_interval
 from edge_runtime.scores import disease_logit
 from train.logits import predict_logits
 from train.swaps import match_histogram, mix_spectrum, swap_frame

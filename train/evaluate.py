@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.calibration import choose_operating_points, fit_temperature
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.estimates import Estimate
 from edge_runtime.manifest import OperatingPoint
 from edge_runtime.metrics import (
-    Estimate,
     auc_interval,
     average_precision,
     binary_cross_entropy,

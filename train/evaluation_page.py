@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_runtime.estimates import Estimate
 from edge_runtime.heatmap import overlay
-from edge_runtime.metrics import Estimate, precision_recall_curve, roc_curve
+from edge_runtime.metrics import precision_recall_curve, roc_curve
 from edge_runtime.preprocess import prepare
 from train.dataset import read_bytes
 from train.evaluate import Evaluation, FinishedRun, probabilities

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_runtime.metrics import Estimate, auc, auc_interval
+from edge_runtime.estimates import Estimate
+from edge_runtime.metrics import auc, auc_interval
 
 THUMBNAIL = 16
 _FOLDS = 5

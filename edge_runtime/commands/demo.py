@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.batch import examine_many
+from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
 from edge_runtime.engines import default_threads
 from edge_runtime.heatmap import overlay
@@ -24,6 +25,7 @@ NOTICE = (
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "demo",
+        formatter_class=HelpFormatter,
         help="draw synthetic radiographs, screen them, write a report",
         description="Prove an installation without any data: draws synthetic radiographs, "
         "screens them, and writes the records, heatmaps and an HTML report.",

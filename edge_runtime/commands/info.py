@@ -10,9 +10,10 @@ import sys
 
 from edge_runtime import __version__
 from edge_runtime.bundle import load_bundle
+from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
 from edge_runtime.errors import CxrEdgeError
-from edge_runtime.metrics import Estimate
+from edge_runtime.estimates import Estimate
 from edge_runtime.readers import dicom
 from edge_runtime.versions import installed_versions
 
@@ -20,6 +21,7 @@ from edge_runtime.versions import installed_versions
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "info",
+        formatter_class=HelpFormatter,
         help="version, bundle, engine, machine, and what optional parts would need",
         description="Say what is installed here and what would be used.",
         epilog="example: cxr-edge info --json",

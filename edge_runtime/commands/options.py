@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 
 from edge_runtime.engines import ENGINE_NAMES
 from edge_runtime.screener import Screener
@@ -40,7 +41,7 @@ def add_force_option(parser: argparse.ArgumentParser) -> None:
 
 def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
     """A screener from the options of a verb."""
-    return Screener.load(
+    screener = Screener.load(
         arguments.bundle,
         engine=arguments.engine,
         threads=1 if parallel > 1 else arguments.threads,
@@ -49,6 +50,10 @@ def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
         threshold=getattr(arguments, "threshold", None),
         force=getattr(arguments, "force", False),
     )
+    # From here on there is garbage (see `cli.run`); what was loaded is none of it.
+    gc.freeze()
+    gc.enable()
+    return screener
 
 
 def positive_int(text: str) -> int:

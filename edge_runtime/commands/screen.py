@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from edge_runtime.batch import examine_many
+from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
     add_decision_options,
     add_force_option,
@@ -27,6 +28,7 @@ from edge_runtime.screener import Examination, Screener, hash_file
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "screen",
+        formatter_class=HelpFormatter,
         help="screen radiographs",
         description="Screen radiographs: files, folders (recursively), or - for paths on "
         "standard input, one a line. Results go to standard output or --output.",

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from edge_runtime.bundle import DEFAULT_BUNDLE, load_bundle
+from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.engines import ENGINE_NAMES, engine_module
 from edge_runtime.errors import EngineError
 from edge_runtime.screener import Screener
@@ -14,6 +15,7 @@ from edge_runtime.screener import Screener
 def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = verbs.add_parser(
         "verify",
+        formatter_class=HelpFormatter,
         help="checksums, schema, and a known-answer test on this machine",
         description="Check a bundle's manifest and checksums, then run its known answers on "
         "every installed engine (or on --engine).",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 from typing import TYPE_CHECKING
 
@@ -30,10 +29,9 @@ class EnginePool:
         self._threads = threads or default_threads()
         first: Engine = self._module.load(self._model, self._threads)
         self.name, self.family = first.name, first.family
-        self._idle: queue.LifoQueue[Engine] = queue.LifoQueue()
-        self._idle.put(first)
+        self._idle: list[Engine] = [first]  # the last one back is the first out: its cache is warm
         self._missing = size - 1
-        self._lock = threading.Lock()
+        self._returned = threading.Condition()
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
         """Run the model on an idle engine, or wait for one."""
@@ -41,16 +39,18 @@ class EnginePool:
         try:
             return engine.run(pixels)
         finally:
-            self._idle.put(engine)
+            with self._returned:
+                self._idle.append(engine)
+                self._returned.notify()
 
     def _take(self) -> Engine:
-        try:
-            return self._idle.get_nowait()
-        except queue.Empty:
-            with self._lock:
-                load = self._missing > 0
-                self._missing -= load
-            if load:
-                engine: Engine = self._module.load(self._model, self._threads)
-                return engine
-            return self._idle.get()
+        with self._returned:
+            while not self._idle:
+                if self._missing > 0:
+                    self._missing -= 1
+                    break
+                self._returned.wait()
+            else:
+                return self._idle.pop()
+        engine: Engine = self._module.load(self._model, self._threads)
+        return engine

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
-from edge_runtime.readers import dicom, raster
+from edge_runtime.readers import raster
 from edge_runtime.readers.facts import ImageFacts
 
 # No CR or DX detector comes near this; a crafted header can claim far more (decompression bomb).
@@ -28,7 +28,10 @@ def read_grey(data: bytes, min_size: tuple[int, int]) -> tuple[Image.Image, Imag
     """
     if not data:
         raise ImageError(ErrorCode.EMPTY_FILE, "the file is empty (0 bytes)")
-    if dicom.sniff(data):
+    # A DICOM file has its mark behind a preamble of 128 bytes. Source: PS3.10 7.1.
+    if data[128:132] == b"DICM":
+        from edge_runtime.readers import dicom
+
         return dicom.read(data, MAX_PIXELS)
     format_name = raster.sniff(data)
     if format_name is None:

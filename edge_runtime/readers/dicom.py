@@ -29,11 +29,6 @@ REQUIRES_LOSSLESS = "pip install 'cxr-edge[dicom-jpeg-lossless]'"
 _UNSAFE_PLUGINS = frozenset({"gdcm"})
 
 
-def sniff(data: bytes) -> bool:
-    """A DICOM file has its mark behind a preamble of 128 bytes. Source: PS3.10 7.1."""
-    return data[128:132] == b"DICM"
-
-
 def is_available() -> bool:
     import importlib.util
 

@@ -76,7 +76,7 @@ def read(
             )
         orientation = 1
         # Asking for EXIF imports a good part of the standard library; most radiographs have none.
-        if format_name == "TIFF" or "exif" in image.info:
+        if format_name == "TIFF" or _may_be_turned(image.info.get("exif", b"")):
             orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
         chroma = _chroma(image)
         grey = _to_grey(image)
@@ -123,6 +123,11 @@ def _open(data: bytes, format_name: str) -> Image.Image:
     importlib.import_module("PIL.JpegImagePlugin")  # registers itself
     factory, _ = Image.OPEN["JPEG"]
     return cast(Image.Image, factory(io.BytesIO(data), ""))
+
+
+def _may_be_turned(exif: object) -> bool:
+    """Whether the bytes of the orientation's tag, 0x0112, occur at all, in either byte order."""
+    return isinstance(exif, bytes) and (b"\x12\x01" in exif or b"\x01\x12" in exif)
 
 
 def _chroma(image: Image.Image) -> float:

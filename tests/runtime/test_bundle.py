@@ -74,7 +74,7 @@ TAMPERED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "default point": (lambda d: d.update(default_operating_point="x"), "'x'"),
     "activation": (lambda d: d["outputs"].update(activation="relu"), "relu"),
     "known answer": (lambda d: d["known_answers"][0].update(image_base64="%%"), "base64"),
-    "units": (lambda d: d["outputs"].update(map_shape=[7, 7, 2]), "map_shape"),
+    "units": (lambda d: d["outputs"].update(map_shape=[5, 5, 2]), "map_shape"),
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_runtime.bundle import load_bundle
 from edge_runtime.output import CSV_COLUMNS
 from edge_runtime.phantom import draw_phantom, phantom_jpeg
 from tests.conftest import ROOT, Run
@@ -186,6 +187,7 @@ def test_an_interrupted_batch_leaves_whole_lines_and_goes_on(
     output = tmp_path / "results.jsonl"
     options = [
         "screen",
+        "--force",
         str(folder),
         "--format",
         "jsonl",
@@ -233,7 +235,8 @@ def test_heatmaps_and_report(cxr_edge: Run, ward: Path, tmp_path: Path) -> None:
     pictures = sorted(maps.iterdir())
     assert len(pictures) == 4
     with Image.open(pictures[0]) as picture:
-        assert (picture.mode, picture.size) == ("RGB", (448, 448))
+        spec = load_bundle().manifest.input
+        assert (picture.mode, picture.size) == ("RGB", (3 * spec.width, 3 * spec.height))
     page = report.read_text(encoding="utf-8")
     assert page.count("<figure") == 4 and "truncated.jpeg" in page
     assert "http://" not in page and "https://" not in page and "<script" not in page
@@ -313,7 +316,8 @@ def test_info_names_what_is_used(cxr_edge: Run) -> None:
     facts = json.loads(cxr_edge("info", "--json").stdout)
     assert facts["engine auto"] in ("litert", "onnxruntime")
     assert facts["optional"]["dicom"].startswith(("installed", "missing: pip install"))
-    assert set(facts["operating_points"]) == {"screening", "balanced"}
+    points = load_bundle().manifest.operating_points
+    assert set(facts["operating_points"]) == {p.name for p in points}
     assert "tflite-runtime" in cxr_edge("info").stdout
 
 

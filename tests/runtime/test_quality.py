@@ -93,7 +93,8 @@ def test_what_dicom_tells_is_used(screener: Screener, facts: ImageFacts, flags: 
 def test_a_little_out_is_a_warning_and_far_out_a_refusal(screener: Screener) -> None:
     gate = screener.bundle.manifest.quality
     assert gate is not None and gate.features.refuse_above > 1
-    features = screener.run(np.zeros((224, 224, 1), np.uint8)).features
+    spec = screener.bundle.manifest.input
+    features = screener.run(np.zeros((spec.height, spec.width, 1), np.uint8)).features
     raw = gate.features.raw_score(features)
     facts = ImageFacts(1000, 1000)
     pixels = np.zeros((224, 224, 1), np.uint8)
