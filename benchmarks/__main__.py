@@ -42,6 +42,16 @@ def main(argv: list[str] | None = None) -> int:
     throughput.add_argument("--data", type=Path, required=True, help="folder of radiographs")
     throughput.add_argument("--output", type=Path, required=True, help="folder for the results")
     throughput.add_argument("--repetitions", type=int, default=3, metavar="N")
+    process = verbs.add_parser(
+        "process",
+        help="cold start as a ratio to bare imports, and peak memory over a folder",
+        epilog="example: python -m benchmarks process --data chest_xray_originals "
+        "--output build/process",
+    )
+    process.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
+    process.add_argument("--data", type=Path, required=True, help="folder of radiographs")
+    process.add_argument("--output", type=Path, required=True, help="folder for the results")
+    process.add_argument("--repetitions", type=int, default=15, metavar="N")
     scorecard = verbs.add_parser(
         "scorecard",
         help="every finished recipe beside what others reported, as one page",
@@ -56,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     scorecard.add_argument("--output", type=Path, default=Path("docs/results.md"))
     arguments = parser.parse_args(argv)
     try:
+        if arguments.verb == "process":
+            from benchmarks.process import run_process
+
+            run_process(arguments.engine, arguments.data, arguments.output, arguments.repetitions)
+            return 0
         if arguments.verb == "scorecard":
             from benchmarks.scorecard import run_scorecard
 

@@ -80,3 +80,14 @@ def test_throughput_is_reported_as_ratios(labelled: Path, tmp_path: Path) -> Non
     assert found["limit"] == pytest.approx(expected)
     assert f"{found['ours_to_limit']:.2f}" in result.stdout
     assert found["keras"] and f"{found['ours'] / found['keras']:.2f}" in result.stdout
+
+
+def test_cold_start_and_memory_are_reported(labelled: Path, tmp_path: Path) -> None:
+    result = workbench(
+        "benchmarks", "process", "--data", labelled, "--output", tmp_path, "--repetitions", "2"
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads((tmp_path / "process.json").read_text(encoding="utf-8"))
+    assert found["images"] == 60 and found["cold_to_bare"] > 1
+    assert 20 < found["peak_memory_mb"] < 1000
+    assert f"{found['cold_to_bare']:.2f}" in result.stdout
