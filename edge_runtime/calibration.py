@@ -47,19 +47,24 @@ def choose_operating_points(
     A threshold lies midway between two neighbouring logits, so that the small shifts of
     quantisation seldom move an image across it.
     """
-    scaled = np.sort(logits / temperature)
-    cuts = (scaled[1:] + scaled[:-1]) / 2
     order = np.argsort(logits, kind="stable")
-    below = positive[order].cumsum()[:-1]  # diseased images under each cut
+    scaled = logits[order] / temperature
+    # One cut under all images, for a model that separates nothing, and one between each two
+    # neighbours that differ.
+    apart = np.flatnonzero(np.diff(scaled) > 0)
+    cuts = np.append(scaled[0] - 1, (scaled[apart + 1] + scaled[apart]) / 2)
+    count = np.append(0, apart + 1)  # images under each cut
+    below = np.append(0, positive[order].cumsum()[apart])  # diseased ones among them
     sensitivity = 1 - below / positive.sum()
-    specificity = (np.arange(1, len(cuts) + 1) - below) / (len(positive) - positive.sum())
+    specificity = (count - below) / (len(positive) - positive.sum())
 
     youden = sensitivity + specificity
     best = np.flatnonzero(youden >= youden.max() - 1e-12)
     balanced = int(best[len(best) // 2])
     aimed, aim = _screening_cut(below, int(positive.sum()))
     screening = min(aimed, balanced)
-    rule_in = max(int(np.argmax(specificity >= RULE_IN_SPECIFICITY)), balanced)
+    certain = np.flatnonzero(specificity >= RULE_IN_SPECIFICITY)
+    rule_in = max(int(certain[0]) if len(certain) else len(cuts) - 1, balanced)
 
     def threshold(index: int) -> float:
         return round(float(1 / (1 + np.exp(-cuts[index]))), 6)

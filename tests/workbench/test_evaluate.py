@@ -68,6 +68,12 @@ def test_triage_is_certain_only_outside_its_band() -> None:
     assert points["screening"].uncertain is None and points["balanced"].uncertain is None
 
 
+def test_a_model_that_separates_nothing_has_points_all_the_same() -> None:
+    positive = np.array([0, 1] * 10)
+    for point in choose_operating_points(np.full(20, 0.3), positive, 1.0):
+        assert (point.sensitivity.value, point.specificity.value) == (1.0, 0.0)
+
+
 def test_scores_are_read_as_written(tmp_path: Path) -> None:
     written = scores(8, 3, 1.0)
     write_scores(tmp_path / "s.csv", written)

@@ -171,7 +171,7 @@ def test_operating_points_keep_their_rules() -> None:
     rng = np.random.default_rng(1)
     positive = np.repeat([0, 1], 500)
     logits = rng.normal(size=1000) + 2.5 * positive
-    screening, balanced = choose_operating_points(logits, positive, 1.0)
+    screening, balanced, _ = choose_operating_points(logits, positive, 1.0)
     probability = 1 / (1 + np.exp(-logits))
     assert "lower 95 % limit" in screening.rule
     assert screening.sensitivity.low >= 0.98
@@ -189,7 +189,7 @@ def test_screening_is_never_less_sensitive_than_balanced() -> None:
     # Separated but for one diseased image: the aim alone would allow a higher threshold.
     logits = np.concatenate([np.linspace(-9, -5, 400), np.linspace(5, 9, 999), [-4.0]])
     positive = np.repeat([0, 1], [400, 1000])
-    screening, balanced = choose_operating_points(logits, positive, 1.0)
+    screening, balanced, _ = choose_operating_points(logits, positive, 1.0)
     assert screening.threshold == balanced.threshold
     assert screening.sensitivity.value == 1
 
