@@ -80,7 +80,9 @@ class Page:
 
 
 def _cell(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool):
+        return f"<td>{'yes' if value else ''}</td>"
+    if not isinstance(value, (int, float)):
         return f"<td>{html.escape(str(value))}</td>"
     text = str(value) if isinstance(value, int) else f"{value:.4g}"
     return f'<td class="number">{text}</td>'
