@@ -24,7 +24,14 @@ from tqdm import tqdm
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.parse import to_mapping
 from edge_runtime.readers import read_grey
-from train.dataset import CLASS_FOLDERS, Sample, kind_of, patient_of
+from train.dataset import (
+    CLASS_FOLDERS,
+    NORMAL_FOLDERS,
+    POSITIVE_FOLDER,
+    Sample,
+    kind_of,
+    patient_of,
+)
 from train.duplicates import NEAR_BITS, Pair, near_pairs, perceptual_hash
 from train.page import Page
 from train.run_folder import write_json
@@ -200,7 +207,8 @@ def _files(data: Path) -> Iterable[tuple[str, str, Path]]:
     """(part, class folder, file) of every file."""
     parts = [(part, data / part) for part in PARTS if (data / part).is_dir()]
     for part, folder in parts or [("all", data)]:
-        for name in CLASS_FOLDERS:
+        normal = next((n for n in NORMAL_FOLDERS if (folder / n).is_dir()), NORMAL_FOLDERS[0])
+        for name in (normal, POSITIVE_FOLDER):
             if not (folder / name).is_dir():
                 raise InvalidValueError(
                     f"{folder} has no folder {name}; expected {data}/{{train,val,test}}/"

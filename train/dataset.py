@@ -23,7 +23,9 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.phantom import phantom_file
 from edge_runtime.preprocess import InputSpec, prepare
 
-CLASS_FOLDERS = ("NORMAL", "PNEUMONIA")
+NORMAL_FOLDERS = ("NORMAL", "NO_FINDING")  # the second name is that of the NIH's label
+POSITIVE_FOLDER = "PNEUMONIA"
+CLASS_FOLDERS = (NORMAL_FOLDERS[0], POSITIVE_FOLDER)
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
@@ -70,7 +72,7 @@ def read_folder(data: Path, parts: Iterable[str]) -> list[Sample]:
 
 def kind_of(file_name: str, folder_name: str) -> str:
     """normal, bacterial, viral or pneumonia, from the class folder and the file name."""
-    if folder_name == "NORMAL":
+    if folder_name in NORMAL_FOLDERS:
         return "normal"
     if "_bacteria_" in file_name:
         return "bacterial"
@@ -88,6 +90,8 @@ def patient_of(path: Path) -> str:
         return match.group()
     if match := re.match(r"(NORMAL2-)?IM-\d+", stem):
         return match.group()
+    if match := re.fullmatch(r"(\d{8})_\d{3}", stem):  # NIH: patient and number of the image
+        return match.group(1)
     return stem
 
 

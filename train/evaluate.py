@@ -34,13 +34,20 @@ from edge_runtime.metrics import (
 from edge_runtime.parse import from_mapping, to_mapping
 from edge_runtime.scores import disease_logit
 from train.counterfactual import Counterfactual, measure_counterfactuals
-from train.dataset import Sample, kind_of, load_pixels, read_folder
+from train.dataset import (
+    NORMAL_FOLDERS,
+    POSITIVE_FOLDER,
+    Sample,
+    kind_of,
+    load_pixels,
+    patient_of,
+    read_folder,
+)
 from train.logits import Scores, predict_logits, read_scores, write_scores
 from train.recipe import Recipe
 from train.run_folder import write_json
 
 SCHEMA = "cxr-edge/evaluation/1"
-EXTERNAL_CLASSES = {"NO_FINDING": "normal", "NORMAL": "normal", "PNEUMONIA": "pneumonia"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +83,7 @@ class Evaluation:
     part: str
     images: dict[str, int]  # by kind
     temperature: float
+    median_probability: dict[str, float]  # by kind
     auc: Estimate
     auc_by_kind: dict[str, Estimate]  # one kind of pneumonia against normal
     average_precision: Estimate
@@ -179,6 +187,10 @@ def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Ev
         part=part,
         images={str(kind): int((kinds == kind).sum()) for kind in sorted(set(kinds))},
         temperature=temperature,
+        median_probability={
+            str(kind): round(float(np.median(probability[kinds == kind])), 4)
+            for kind in sorted(set(kinds))
+        },
         auc=auc_interval(positive, probability),
         auc_by_kind={
             str(kind): auc_interval(
@@ -246,6 +258,8 @@ def summary(evaluation: Evaluation) -> str:
         f"AUC {e.auc}, average precision {e.average_precision}, loss {e.loss}",
     ]
     lines += [f"  {kind}: AUC {value}" for kind, value in e.auc_by_kind.items()]
+    medians = ", ".join(f"{kind} {value}" for kind, value in e.median_probability.items())
+    lines.append(f"median probability: {medians}")
     for p in e.points:
         band = "" if p.uncertain is None else f", uncertain {p.uncertain}"
         lines.append(
@@ -280,13 +294,8 @@ def _scores(run: FinishedRun, data: Path | None, part: str, kept: Path) -> Score
 
 def _read_external(data: Path) -> list[Sample]:
     samples = [
-        Sample(
-            file.relative_to(data).as_posix(),
-            kind_of(file.name, "NORMAL") if kind == "normal" else kind,
-            # NIH: 00012345_006.png is image 6 of patient 12345.
-            file.stem.partition("_")[0],
-        )
-        for folder, kind in EXTERNAL_CLASSES.items()
+        Sample(file.relative_to(data).as_posix(), kind_of(file.name, folder), patient_of(file))
+        for folder in (*NORMAL_FOLDERS, POSITIVE_FOLDER)
         if (data / folder).is_dir()
         for file in sorted((data / folder).iterdir())
         if not file.name.startswith(".")

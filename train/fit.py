@@ -233,7 +233,9 @@ def _finish(
         model.set_weights(weights)
         scores[name] = _validate(model, arrays)
         tqdm.write(f"{name}: {scores[name]}")
-    if mean_name:
+    if plan.average_last == 1:
+        chosen = mean_name  # of the last epoch alone
+    elif mean_name:
         lead = scores[best_name]["validation_score"] - scores[mean_name]["validation_score"]
         chosen = best_name if lead > _AVERAGE_TOLERANCE else mean_name
     model.set_weights(candidates[chosen])

@@ -95,7 +95,8 @@ class Optimisation:
     class_weights: bool = True
     monitor: str = "score"  # what makes an epoch the best: score | auc | loss; see fit.py
     early_stopping: int = 0  # epochs without a better one; 0 never stops early
-    average_last: int = 1  # epochs whose weights are averaged at the end; 0 keeps the best epoch
+    # Epochs whose weights are averaged at the end: 0 keeps the best epoch, 1 the last one.
+    average_last: int = 1
     batch_norm_momentum: float = 0.99
     # Keep the pretrained batch statistics, as Keras' guide to fine-tuning advises.
     freeze_batch_norm: bool = False

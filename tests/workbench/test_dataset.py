@@ -33,6 +33,7 @@ from train.dataset import (
         ("IM-0115-0001.jpeg", "NORMAL", "IM-0115", "normal"),
         ("IM-0011-0001-0002.jpeg", "NORMAL", "IM-0011", "normal"),
         ("NORMAL2-IM-1427-0001.jpeg", "NORMAL", "NORMAL2-IM-1427", "normal"),
+        ("00012345_006.png", "NO_FINDING", "00012345", "normal"),
         ("own_scan_7.png", "PNEUMONIA", "own_scan_7", "pneumonia"),
     ],
 )
