@@ -44,6 +44,7 @@ from train.dataset import (
     read_folder,
 )
 from train.logits import Scores, predict_logits, read_scores, write_scores
+from train.probes import measure_detail
 from train.recipe import Recipe
 from train.run_folder import write_json
 
@@ -96,6 +97,8 @@ class Evaluation:
     specificity_at_sensitivity_0_989: float
     # On validation only; see counterfactual.py.
     counterfactuals: tuple[Counterfactual, ...] = ()
+    # AUC with less detail, on external images only; see probes.py.
+    less_detail: dict[str, Estimate] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +135,10 @@ def run_evaluation(
         pixels = load_pixels(data, scores.samples, run.recipe.input, "counterfactuals")
         rows = measure_counterfactuals(model, pixels, scores.positive)
         evaluation = dataclasses.replace(evaluation, counterfactuals=rows)
+    if part == "external":
+        pixels = load_pixels(data, scores.samples, run.recipe.input, "less detail")
+        levels = measure_detail(model, pixels, scores.positive)
+        evaluation = dataclasses.replace(evaluation, less_detail=levels)
     write_json(output / "evaluation.json", to_mapping(evaluation))
     from train.evaluation_page import write_page  # matplotlib takes a second to import
 
@@ -270,6 +277,7 @@ def summary(evaluation: Evaluation) -> str:
         f"other {c.swapped}: AUC {c.own_class} from the same class, {c.other_class} from the other"
         for c in e.counterfactuals
     ]
+    lines += [f"detail reduced to {side}: AUC {value}" for side, value in e.less_detail.items()]
     return "\n".join(lines)
 
 

@@ -87,6 +87,12 @@ def _add_tables(page: Page, e: Evaluation) -> None:
         ("operating point", *e.points[0].sensitivity_by_kind),
         [(p.name, *(str(v) for v in p.sensitivity_by_kind.values())) for p in e.points],
     )
+    if e.less_detail:
+        page.text(
+            "AUC after each image was reduced to so many pixels a side and enlarged again. Where "
+            "it rises, the detail misled the model."
+        )
+        page.table(("detail left", "AUC (95 %)"), [(k, str(v)) for k, v in e.less_detail.items()])
     if e.counterfactuals:
         page.text(
             "AUC after each image was given something of another one. Where donors of the other "

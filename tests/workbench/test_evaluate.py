@@ -17,6 +17,7 @@ from train.counterfactual import measure_counterfactuals
 from train.dataset import Sample
 from train.evaluate import FinishedRun, evaluate
 from train.logits import Scores, read_scores, write_scores
+from train.probes import measure_detail
 from train.recipe import load_recipe
 
 
@@ -96,6 +97,23 @@ def test_a_model_that_reads_the_frame_is_caught() -> None:
     found = {c.swapped: c for c in measure_counterfactuals(reads_the_corner, pixels, positive)}
     assert found["frame"].own_class.value > 0.99
     assert found["frame"].other_class.value < 0.1
+
+
+def test_detail_that_misleads_is_seen() -> None:
+    """A model that takes fine noise for health, and noise where there is disease."""
+    rng = np.random.default_rng(0)
+    positive = np.arange(60) % 2
+    pixels = np.full((60, 64, 64, 1), 100.0) + 30 * positive[:, None, None, None]
+    pixels[positive == 1] += rng.normal(0, 30, (30, 64, 64, 1))
+    pixels = np.clip(pixels, 0, 255).astype(np.uint8)
+
+    def distrusts_noise(images: np.ndarray, training: bool) -> np.ndarray:
+        noise = np.abs(np.diff(images, axis=1)).mean(axis=(1, 2))
+        return images.mean(axis=(1, 2)) / 10 - noise / 5
+
+    found = measure_detail(distrusts_noise, pixels, positive)
+    assert found["64 px"].value < 0.1
+    assert found["24 px"].value > 0.9
 
 
 def test_evaluate_writes_figures_plots_and_a_page(smoke_run: Path, tmp_path: Path) -> None:
