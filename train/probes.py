@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_runtime.metrics import Estimate, auc_interval
+from edge_runtime.estimates import Estimate
+from edge_runtime.metrics import auc_interval
 from edge_runtime.scores import disease_logit
 from train.logits import predict_logits
 
