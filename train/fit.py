@@ -158,12 +158,11 @@ def _needed_snapshots(history: list[dict[str, Any]], plan: Optimisation) -> list
 
 
 def _should_stop(history: list[dict[str, Any]], plan: Optimisation) -> bool:
-    """Whether the present phase has gone on for too long without a better epoch."""
-    if not plan.early_stopping or not history:
+    """Whether the last phase of the plan has gone on for too long without a better epoch."""
+    last = [e for e in history if e["phase"] == ("all" if plan.epochs else "head")]
+    if not plan.early_stopping or not last:
         return False
-    phase = [entry for entry in history if entry["phase"] == history[-1]["phase"]]
-    since = history[-1]["epoch"] - _best_epoch(phase, plan.monitor)
-    return len(history) != plan.head_epochs and since >= plan.early_stopping
+    return int(last[-1]["epoch"]) - _best_epoch(last, plan.monitor) >= plan.early_stopping
 
 
 def _run_epoch(model: keras.Model, recipe: Recipe, arrays: Arrays, epoch: int, total: int) -> float:

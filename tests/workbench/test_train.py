@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -90,6 +91,7 @@ def test_recipes_are_listed() -> None:
 
 def test_early_stopping_counts_epochs_since_the_best() -> None:
     from train.fit import _should_stop
+    from train.recipe import Optimisation
 
     def history(*scores: float) -> list[dict[str, object]]:
         return [
@@ -97,22 +99,28 @@ def test_early_stopping_counts_epochs_since_the_best() -> None:
             for i, score in enumerate(scores)
         ]
 
-    assert not _should_stop([], 2)
-    assert not _should_stop(history(0.9, 0.8), 2)
-    assert _should_stop(history(0.9, 0.8, 0.85), 2)
-    assert not _should_stop(history(0.9, 0.8, 0.95), 2)
-    assert not _should_stop(history(0.9, 0.8, 0.7, 0.6), 0)
+    patient = Optimisation(epochs=10, early_stopping=2)
+    assert not _should_stop([], patient)
+    assert not _should_stop(history(0.9, 0.8), patient)
+    assert _should_stop(history(0.9, 0.8, 0.85), patient)
+    assert not _should_stop(history(0.9, 0.8, 0.95), patient)
+    never = dataclasses.replace(patient, early_stopping=0)
+    assert not _should_stop(history(0.9, 0.8, 0.7, 0.6), never)
+    # A head that stopped improving does not take the fine-tuning away; alone, it stops.
+    head = [entry | {"phase": "head"} for entry in history(0.9, 0.8, 0.85)]
+    assert not _should_stop(head, patient)
+    assert _should_stop(head, dataclasses.replace(patient, epochs=0))
 
 
 def test_the_rate_warms_up_and_falls_along_a_cosine() -> None:
-    from train.fit import _learning_rates
+    from train.optimise import learning_rates
     from train.recipe import load_recipe
 
     recipe = load_recipe("default")
     plan = recipe.optimisation
-    head = _learning_rates(recipe, 0, 100)
+    head = learning_rates(recipe, 0, 100)
     assert set(head) == {plan.head_learning_rate}
-    fine = np.concatenate([_learning_rates(recipe, 1 + e, 100) for e in range(plan.epochs)])
+    fine = np.concatenate([learning_rates(recipe, 1 + e, 100) for e in range(plan.epochs)])
     assert fine[0] < fine[49] and fine.argmax() == 49
     assert (np.diff(fine[50:]) < 0).all()
     assert fine[-1] == pytest.approx(0.05 * plan.learning_rate, rel=0.01)
