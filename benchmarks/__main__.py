@@ -38,20 +38,14 @@ def main(argv: list[str] | None = None) -> int:
         "--output build/throughput",
     )
     throughput.add_argument("--bundle", type=Path, default=Path(DEFAULT_BUNDLE))
-    throughput.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
-    throughput.add_argument("--data", type=Path, required=True, help="folder of radiographs")
-    throughput.add_argument("--output", type=Path, required=True, help="folder for the results")
-    throughput.add_argument("--repetitions", type=int, default=3, metavar="N")
+    _add_timing_options(throughput, repetitions=3)
     process = verbs.add_parser(
         "process",
         help="cold start as a ratio to bare imports, and peak memory over a folder",
         epilog="example: python -m benchmarks process --data chest_xray_originals "
         "--output build/process",
     )
-    process.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
-    process.add_argument("--data", type=Path, required=True, help="folder of radiographs")
-    process.add_argument("--output", type=Path, required=True, help="folder for the results")
-    process.add_argument("--repetitions", type=int, default=15, metavar="N")
+    _add_timing_options(process, repetitions=15)
     scorecard = verbs.add_parser(
         "scorecard",
         help="every finished recipe beside what others reported, as one page",
@@ -98,6 +92,13 @@ def main(argv: list[str] | None = None) -> int:
     if not preserved:
         print("AUC is NOT preserved", file=sys.stderr)
     return 0 if preserved else 1
+
+
+def _add_timing_options(parser: argparse.ArgumentParser, repetitions: int) -> None:
+    parser.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
+    parser.add_argument("--data", type=Path, required=True, help="folder of radiographs")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--repetitions", type=int, default=repetitions, metavar="N")
 
 
 if __name__ == "__main__":

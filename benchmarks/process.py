@@ -10,7 +10,6 @@ memory      the largest resident size over a whole folder
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import platform
 import statistics
@@ -21,10 +20,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.results import files_of, write_results
 from edge_runtime.bundle import DEFAULT_BUNDLE, load_bundle
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.inputs import find_inputs
-from edge_runtime.parse import to_mapping
 
 _IMPORTS = {
     "litert": "from ai_edge_litert.interpreter import Interpreter",
@@ -70,9 +68,7 @@ def run_process(engine: str, data: Path, output: Path, repetitions: int = 15) ->
     Raises:
         InvalidValueError: There are no files in `data`, or the engine is not installed.
     """
-    paths = [item.path for item in find_inputs([str(data)]) if item.error is None]
-    if not paths:
-        raise InvalidValueError(f"no files in {data}")
+    paths = files_of(data)
     bare = [sys.executable, "-c", f"import numpy, PIL.Image; {_IMPORTS[engine]}"]
     screen = [sys.executable, "-m", "edge_runtime", "screen", "--engine", engine, "--force"]
     one = [*screen, "--format", "jsonl", paths[0]]
@@ -102,12 +98,7 @@ def run_process(engine: str, data: Path, output: Path, repetitions: int = 15) ->
         images=len(paths),
         peak_memory_mb=peak,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    document = {"schema": "cxr-edge/process/1"} | to_mapping(result)
-    (output / "process.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    text = _markdown(result)
-    (output / "process.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(output, "process", result, _markdown(result))
     return result
 
 

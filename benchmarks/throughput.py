@@ -11,7 +11,6 @@ ours             `examine_many`: read, hash, decode, infer, quality gate, record
 from __future__ import annotations
 
 import dataclasses
-import json
 import multiprocessing
 import platform
 import statistics
@@ -24,11 +23,10 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.peers import keras_loop, openvino_loop
+from benchmarks.results import files_of, write_results
 from edge_runtime.batch import examine_many
 from edge_runtime.engines import default_threads
-from edge_runtime.errors import InvalidValueError
-from edge_runtime.inputs import Input, find_inputs
-from edge_runtime.parse import to_mapping
+from edge_runtime.inputs import Input
 from edge_runtime.preprocess import prepare
 from edge_runtime.screener import Screener, read_file
 
@@ -62,12 +60,11 @@ def run_throughput(
     Raises:
         InvalidValueError: There are no files in `data`.
     """
-    paths = [item.path for item in find_inputs([str(data)]) if item.error is None]
-    if not paths:
-        raise InvalidValueError(f"no files in {data}")
+    paths = files_of(data)
     processors = default_threads()
     screener = Screener.load(bundle, engine=engine, threads=1, parallel=processors, force=True)
-    parts = [paths[i :: max(1, len(paths) // _PART)] for i in range(max(1, len(paths) // _PART))]
+    count = max(1, len(paths) // _PART)
+    parts = [paths[i::count] for i in range(count)]
     decode, infer, ours, to_limit = [], [], [], []
     peers: dict[str, list[float]] = {"bare": [], "keras": [], "openvino": []}
     spec = screener.bundle.manifest.input
@@ -75,7 +72,7 @@ def run_throughput(
         # Ours and its limit in turn over small parts of the files: a slow second of a shared
         # machine then falls on both.
         for part in parts:
-            one = _bare_loop(bundle, engine, part)
+            one = _bare_loop(screener, part)
             rate = len(part) / _timed(lambda part=part: _screen_all(screener, part, processors))  # type: ignore[misc]
             decode.append(one[0])
             infer.append(one[1])
@@ -105,12 +102,7 @@ def run_throughput(
         keras=statistics.median(peers["keras"]) if peers["keras"] else None,
         openvino=statistics.median(peers["openvino"]) if peers["openvino"] else None,
     )
-    output.mkdir(parents=True, exist_ok=True)
-    document = {"schema": "cxr-edge/throughput/1"} | to_mapping(result)
-    (output / "throughput.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    text = _markdown(result)
-    (output / "throughput.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(output, "throughput", result, _markdown(result))
     return result
 
 
@@ -119,9 +111,8 @@ def _screen_all(screener: Screener, paths: list[str], processors: int) -> None:
         pass
 
 
-def _bare_loop(bundle: Path, engine: str, paths: list[str]) -> tuple[float, float]:
+def _bare_loop(screener: Screener, paths: list[str]) -> tuple[float, float]:
     """Seconds per image of decoding and of inference, one thread."""
-    screener = Screener.load(bundle, engine=engine, threads=1, force=True)
     spec = screener.bundle.manifest.input
     decode = infer = 0.0
     for path in paths:
@@ -155,9 +146,10 @@ def _bare_processes(bundle: Path, engine: str, paths: list[str], processors: int
 def _bare_worker(
     bundle: Path, engine: str, paths: list[str], barrier: Barrier, results: Any
 ) -> None:
-    _bare_loop(bundle, engine, paths[:10])  # everything is imported and warm
+    screener = Screener.load(bundle, engine=engine, threads=1, force=True)
+    _bare_loop(screener, paths[:10])  # everything is imported and warm
     barrier.wait()
-    results.put(1 / sum(_bare_loop(bundle, engine, paths)))
+    results.put(1 / sum(_bare_loop(screener, paths)))
 
 
 def _timed(work: Callable[[], None]) -> float:
@@ -169,11 +161,16 @@ def _timed(work: Callable[[], None]) -> float:
 def _markdown(result: Throughput) -> str:
     decode_and_infer = f"decode {result.decode_ms:.2f} ms + infer {result.infer_ms:.2f} ms"
     rows = [
-        (f"limit: processors / ({decode_and_infer})", result.limit),
-        ("bare decode + infer, a process per processor", result.bare),
-        ("Pillow RGB + Keras `predict` loop, float32", result.keras),
-        ("Pillow + OpenVINO loop, the int8 ONNX file", result.openvino),
-        ("ours: files to records", result.ours),
+        (f"limit: processors / ({decode_and_infer})", result.limit, result.ours_to_limit),
+        *(
+            (name, rate, result.ours / rate if rate else None)
+            for name, rate in (
+                ("bare decode + infer, a process per processor", result.bare),
+                ("Pillow RGB + Keras `predict` loop, float32", result.keras),
+                ("Pillow + OpenVINO loop, the int8 ONNX file", result.openvino),
+                ("ours: files to records", result.ours),
+            )
+        ),
     ]
     lines = [
         f"{result.images} files, {result.processors} processors ({result.machine}), "
@@ -182,10 +179,7 @@ def _markdown(result: Throughput) -> str:
         "| | images/s | ours / this |",
         "|---|---|---|",
     ]
-    for name, rate in rows:
-        if rate is None:
-            lines.append(f"| {name} | not installed | |")
-            continue
-        ratio = result.ours_to_limit if rate is result.limit else result.ours / rate
-        lines.append(f"| {name} | {rate:.0f} | {ratio:.2f} |")
+    for name, rate, ratio in rows:
+        cells = ("not installed", "") if rate is None else (f"{rate:.0f}", f"{ratio:.2f}")
+        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
     return "\n".join([*lines, ""])

@@ -169,12 +169,9 @@ def roc_curve(
     labels: ArrayLike, scores: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(false positive rates, true positive rates), each (k,), from (0, 0) to (1, 1)."""
-    label, score = _checked(labels, scores)
-    order = np.argsort(-score, kind="stable")
-    label, score = label[order], score[order]
-    last_of_tie = np.append(np.diff(score) != 0, True)
-    tpr = np.cumsum(label)[last_of_tie] / label.sum()
-    fpr = np.cumsum(~label)[last_of_tie] / (~label).sum()
+    true_positive, false_positive = _cumulative(labels, scores)
+    tpr = true_positive / true_positive[-1]
+    fpr = false_positive / false_positive[-1]
     return np.concatenate([[0.0], fpr]), np.concatenate([[0.0], tpr])
 
 
@@ -182,13 +179,19 @@ def precision_recall_curve(
     labels: ArrayLike, scores: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(recall, precision), each (k,), recall rising; tied scores form one step."""
+    true_positive, false_positive = _cumulative(labels, scores)
+    return true_positive / true_positive[-1], true_positive / (true_positive + false_positive)
+
+
+def _cumulative(
+    labels: ArrayLike, scores: ArrayLike
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """True and false positives as the threshold falls, a step for each distinct score."""
     label, score = _checked(labels, scores)
     order = np.argsort(-score, kind="stable")
     label, score = label[order], score[order]
     last_of_tie = np.append(np.diff(score) != 0, True)
-    true_positive = np.cumsum(label)[last_of_tie]
-    called = np.flatnonzero(last_of_tie) + 1
-    return true_positive / label.sum(), true_positive / called
+    return np.cumsum(label)[last_of_tie], np.cumsum(~label)[last_of_tie]
 
 
 def proportion(successes: int, trials: int) -> Estimate:

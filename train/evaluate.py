@@ -128,8 +128,8 @@ def run_evaluation(
     run = open_run(run_folder)
     output = output or run_folder / f"evaluation-{part}"
     output.mkdir(parents=True, exist_ok=True)
-    scores = _scores(run, data, part, output / "scores.csv")
     model = _load_model(run)
+    scores = _scores(run, model, data, part, output / "scores.csv")
     evaluation = evaluate(run, scores, part, int(model.count_params()))
     if part == "validation":
         pixels = load_pixels(data, scores.samples, run.recipe.input, "counterfactuals")
@@ -142,7 +142,7 @@ def run_evaluation(
     write_json(output / "evaluation.json", to_mapping(evaluation))
     from train.evaluation_page import write_page  # matplotlib takes a second to import
 
-    write_page(run, scores, evaluation, data, output)
+    write_page(run, model, scores, evaluation, data, output)
     print(summary(evaluation))
     return evaluation
 
@@ -281,7 +281,7 @@ def summary(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _scores(run: FinishedRun, data: Path | None, part: str, kept: Path) -> Scores:
+def _scores(run: FinishedRun, model: Any, data: Path | None, part: str, kept: Path) -> Scores:
     if part == "validation":
         return run.validation
     if kept.exists():
@@ -295,7 +295,7 @@ def _scores(run: FinishedRun, data: Path | None, part: str, kept: Path) -> Score
     else:
         raise InvalidValueError(f"--part must be validation, test or external, got {part!r}")
     pixels = load_pixels(data, samples, run.recipe.input, f"reading {part}")
-    scores = Scores(tuple(samples), predict_logits(_load_model(run), pixels))
+    scores = Scores(tuple(samples), predict_logits(model, pixels))
     write_scores(kept, scores)
     return read_scores(kept)  # the same figures now and when redrawn
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -26,7 +27,12 @@ _BINS = 10
 
 
 def write_page(
-    run: FinishedRun, scores: Scores, evaluation: Evaluation, data: Path | None, output: Path
+    run: FinishedRun,
+    model: Any,
+    scores: Scores,
+    evaluation: Evaluation,
+    data: Path | None,
+    output: Path,
 ) -> None:
     """index.html with everything, and each plot as an SVG beside it."""
     probability = probabilities(scores, evaluation.temperature)
@@ -57,7 +63,7 @@ def write_page(
     for title, chosen in _mistakes(scores, probability, evaluation):
         page.heading(title)
         page.text("Left the image, right where the model sees arguments for pneumonia.")
-        page.gallery(_pictures(run, scores, probability, chosen, data))
+        page.gallery(_pictures(run, model, scores, probability, chosen, data))
     page.write(output / "index.html")
 
 
@@ -193,6 +199,7 @@ def _mistakes(
 
 def _pictures(
     run: FinishedRun,
+    model: Any,
     scores: Scores,
     probability: NDArray[np.float64],
     chosen: NDArray[np.int64],
@@ -200,11 +207,8 @@ def _pictures(
 ) -> list[tuple[Image.Image, str]]:
     if not len(chosen):
         return []
-    import keras
+    from train.grad_cam import evidence_maps  # imports Keras, as loading the model did
 
-    from train.grad_cam import evidence_maps
-
-    model = keras.saving.load_model(run.folder / "model.keras", compile=False)
     samples = [scores.samples[i] for i in chosen]
     pixels = np.stack([prepare(read_bytes(data, sample), run.recipe.input) for sample in samples])
     maps = evidence_maps(model, pixels)

@@ -1,0 +1,31 @@
+"""What the timing benchmarks share: the files they read and how results are written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.inputs import find_inputs
+from edge_runtime.parse import to_mapping
+
+
+def files_of(data: Path) -> list[str]:
+    """Every file below `data`, in the order in which it would be screened.
+
+    Raises:
+        InvalidValueError: There are none.
+    """
+    paths = [item.path for item in find_inputs([str(data)]) if item.error is None]
+    if not paths:
+        raise InvalidValueError(f"no files in {data}")
+    return paths
+
+
+def write_results(output: Path, name: str, result: object, text: str) -> None:
+    """The dataclass `result` as NAME.json and `text` as NAME.md, which is printed too."""
+    output.mkdir(parents=True, exist_ok=True)
+    document = {"schema": f"cxr-edge/{name}/1"} | to_mapping(result)
+    (output / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (output / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
