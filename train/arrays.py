@@ -107,4 +107,6 @@ def split_data(recipe: Recipe, data: Path | None) -> Split:
         return split_by_block(samples, *recipe.data.block)
     if recipe.data.holdout:
         return split_by_batch(samples, recipe.data.holdout)
-    return split_by_patient(samples, recipe.data.validation_fraction, recipe.seed)
+    return split_by_patient(
+        samples, recipe.data.validation_fraction, recipe.data.split_seed or recipe.seed
+    )

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from train.augment import augment
 from train.recipe import Recipe
+from train.teacher import Teacher
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -20,11 +21,12 @@ class TrainingBatches(keras.utils.PyDataset):
         weight: NDArray[np.float32],
         recipe: Recipe,
         epoch: int,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self.pixels, self.target, self.weight = pixels, target, weight
         self.policy, self.batch_size = recipe.augmentation, recipe.optimisation.batch_size
-        self.key = (recipe.seed, epoch)
+        self.key, self.teacher = (recipe.seed, epoch), teacher
         policy = self.policy
         self.swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
         diseased = disease_share(target) > 0.5
@@ -46,6 +48,8 @@ class TrainingBatches(keras.utils.PyDataset):
             batch = _mix(batch, share)
             target = _mix(target, share)
             weight = _mix(weight, share)
+        if self.teacher:
+            target = self.teacher.targets(batch, target)
         return batch, target, weight
 
     def _augmented(self, index: int) -> NDArray[np.uint8]:

@@ -32,6 +32,7 @@ from train.network import build_network
 from train.optimise import compile_phase, learning_rates
 from train.recipe import Optimisation, Recipe, load_recipe
 from train.run_folder import RunFolder, State, describe_run
+from train.teacher import Teacher
 
 _AVERAGE_TOLERANCE = 0.005
 _MONITORS = {"score": "validation_score", "auc": "validation_auc", "loss": "validation_loss"}
@@ -69,7 +70,7 @@ def fit(
     )
     with hardware.scope():
         model = build_network(recipe, weights_argument)
-        history = _train(model, recipe, arrays, run)
+        history = _train(model, recipe, arrays, run, split)
     # A model of plain float32, whatever it was trained with.
     trained, model = model, build_network(recipe, None)
     model.set_weights(trained.get_weights())
@@ -98,7 +99,7 @@ def _counts(split: Split) -> dict[str, int]:
 
 
 def _train(
-    model: keras.Model, recipe: Recipe, arrays: Arrays, run: RunFolder
+    model: keras.Model, recipe: Recipe, arrays: Arrays, run: RunFolder, split: Split
 ) -> list[dict[str, Any]]:
     plan = recipe.optimisation
     total = plan.head_epochs + plan.epochs
@@ -107,6 +108,8 @@ def _train(
     if state:
         tqdm.write(f"resuming {run.path} after epoch {len(history)} of {total}")
     phase = None
+    runs = recipe.distillation.teachers
+    teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
     for epoch in range(len(history), total):
         if _should_stop(history, plan):
             tqdm.write(f"stopped early after epoch {epoch}")
@@ -124,7 +127,7 @@ def _train(
                     ):
                         variable.assign(value)
                 state = None
-        loss = _run_epoch(model, recipe, arrays, epoch, total)
+        loss = _run_epoch(model, recipe, arrays, epoch, total, teacher)
         entry = {"epoch": epoch + 1, "phase": phase, "loss": loss}
         entry |= _validate(model, arrays)
         history.append(entry)
@@ -165,9 +168,16 @@ def _should_stop(history: list[dict[str, Any]], plan: Optimisation) -> bool:
     return int(last[-1]["epoch"]) - _best_epoch(last, plan.monitor) >= plan.early_stopping
 
 
-def _run_epoch(model: keras.Model, recipe: Recipe, arrays: Arrays, epoch: int, total: int) -> float:
+def _run_epoch(
+    model: keras.Model,
+    recipe: Recipe,
+    arrays: Arrays,
+    epoch: int,
+    total: int,
+    teacher: Teacher | None,
+) -> float:
     """One pass over the training images; the mean loss."""
-    batches = TrainingBatches(arrays.train, arrays.target, arrays.weight, recipe, epoch)
+    batches = TrainingBatches(arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher)
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
             # Otherwise the dropout masks after a resume would be those of the first epoch.

@@ -19,6 +19,7 @@ RECIPES = Path(__file__).parent / "recipes"
 class Data:
     source: str = "folder"  # folder | phantoms
     validation_fraction: float = 0.12
+    split_seed: int = 0  # of the random split; 0 is the recipe's seed
     phantom_count: int = 0
     # Regular expression over file paths: what matches is validation instead of a random share of
     # patients. For leaving out a whole batch of acquisitions, which is harder than new patients.
@@ -103,6 +104,14 @@ class Optimisation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Distillation:
+    """Learning from finished runs as well as from the labels. See teacher.py."""
+
+    teachers: tuple[str, ...] = ()  # run folders; none: labels alone
+    weight: float = 0.7  # share of the teachers' mean probability in the target
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     name: str
     description: str
@@ -112,6 +121,7 @@ class Recipe:
     network: Network = Network()
     augmentation: Augmentation = Augmentation()
     optimisation: Optimisation = Optimisation()
+    distillation: Distillation = Distillation()
 
 
 def recipe_names() -> list[str]:
