@@ -5,6 +5,7 @@ bytes: sha256 -> prepare -> engine -> evidence map -> logits -> probability -> d
 
 from __future__ import annotations
 
+import _thread
 import dataclasses
 import hashlib
 import io
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_FILE_BYTES = 256_000_000
+# What `Examination.stages` times. The hash is counted where it is waited for.
+STAGES = ("read", "decode", "preprocess", "infer", "post")
+# Hashing beside decoding is worth a thread from this size on.
+_OVERLAPPED_BYTES = 65_536
 # Below the last digit the machines' exp() may differ; records must not.
 _PROBABILITY_DIGITS = 8
 
@@ -41,6 +46,7 @@ class Examination:
     record: Record
     pixels: NDArray[np.uint8] | None = None  # (height, width, 1), as the model saw them
     evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
+    stages: Mapping[str, float] | None = None  # seconds by stage, in order: see STAGES
 
 
 class Screener:
@@ -62,6 +68,8 @@ class Screener:
         self.bundle, self.operating_point, self.force = bundle, operating_point, force
         self._pool = pool
         self._offset = np.array(pool.file.logit_offset)
+        # With one image at a time a second processor is idle while the first one decodes.
+        self._overlap = pool.size == 1 and default_threads() > 1
         manifest = bundle.manifest
         self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name)
 
@@ -152,36 +160,40 @@ class Screener:
     ) -> Examination:
         """As `screen`, and returns the prepared pixels and the evidence map too."""
         name = source or (os.fspath(image) if isinstance(image, (str, os.PathLike)) else "-")
-        digest: str | None = None
+        digest: Digest | None = None
+        clock = time.perf_counter
         try:
-            started = decoded = time.perf_counter()
+            started = read = decoded = clock()
             if isinstance(image, np.ndarray):
-                digest = hashlib.sha256(np.ascontiguousarray(image).data).hexdigest()
+                digest = Digest(np.ascontiguousarray(image).data, self._overlap)
                 pixels = prepare_pixels(image, self.bundle.manifest.input)
                 facts = ImageFacts(*image.shape)
             else:
                 data = image if isinstance(image, bytes) else read_file(image)
-                digest = hashlib.sha256(data).hexdigest()
+                read = clock()
+                digest = Digest(data, self._overlap)
                 grey, facts = decode(data, self.bundle.manifest.input)
-                decoded = time.perf_counter()
+                decoded = clock()
                 pixels = resize(grey, self.bundle.manifest.input)
-            prepared = time.perf_counter()
+            prepared = clock()
             outputs = self.run(pixels)
-            finished = time.perf_counter()
+            finished = clock()
             logits = self.logits(outputs)
         except ImageError as error:
-            return Examination(self.error_record(name, digest, error))
+            return Examination(self.error_record(name, digest.hex() if digest else None, error))
         timing = None
         if timings:
             timing = {
-                "decode": round((decoded - started) * 1e3, 3),  # with reading and hashing
+                "decode": round((decoded - started) * 1e3, 3),  # with reading
                 "preprocess": round((prepared - decoded) * 1e3, 3),
                 "inference": round((finished - prepared) * 1e3, 3),
             }
         gate = self.bundle.manifest.quality
         quality = gate.judge(facts, pixels, outputs.features) if gate else Quality()
-        record = self._judge(name, digest, logits, quality, timing)
-        return Examination(record, pixels, self._disease_map(outputs))
+        record = self._judge(name, digest.hex(), logits, quality, timing)
+        marks = (started, read, decoded, prepared, finished, clock())
+        stages = {stage: marks[i + 1] - marks[i] for i, stage in enumerate(STAGES)}
+        return Examination(record, pixels, self._disease_map(outputs), stages)
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
         """Inference alone: (height, width, 1) uint8 -> map and features.
@@ -321,6 +333,32 @@ class Screener:
             probabilities=probabilities,
             timing_ms=timing_ms,
         )
+
+
+class Digest:
+    """SHA-256 of some bytes, on request computed in a thread of its own."""
+
+    def __init__(self, data: bytes | memoryview, overlap: bool = False) -> None:
+        self._hex = ""
+        if overlap and len(data) >= _OVERLAPPED_BYTES:
+            self._done = _thread.allocate_lock()
+            self._done.acquire()
+            # Far cheaper than threading.Thread, which waits until the thread has begun.
+            _thread.start_new_thread(self._compute, (data, True))
+        else:
+            self._compute(data, False)
+
+    def _compute(self, data: bytes | memoryview, beside: bool) -> None:
+        self._hex = hashlib.sha256(data).hexdigest()
+        if beside:
+            self._done.release()
+
+    def hex(self) -> str:
+        """64 hexadecimal digits, as soon as they are known."""
+        if not self._hex:
+            with self._done:
+                pass
+        return self._hex
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

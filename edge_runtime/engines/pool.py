@@ -30,6 +30,7 @@ class EnginePool:
         first: Engine = self._module.load(self._model, self._threads)
         self.name, self.family = first.name, first.family
         self._idle: list[Engine] = [first]  # the last one back is the first out: its cache is warm
+        self.size = size
         self._missing = size - 1
         self._returned = threading.Condition()
 

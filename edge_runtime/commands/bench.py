@@ -1,0 +1,95 @@
+"""Latency, throughput, cold start and memory on this machine; compare two results."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.commands.options import add_model_options, positive_int
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.inputs import find_inputs
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "bench",
+        formatter_class=HelpFormatter,
+        help="latency, throughput, cold start and memory on this machine",
+        description="Measure the runtime: single-stream latency by stage, offline throughput, "
+        "cold start and peak memory. Without images it draws some. `bench compare A.json B.json` "
+        "says what changed between two results, beyond the noise.",
+        epilog="example: cxr-edge bench --output b.json && cxr-edge bench compare a.json b.json",
+    )
+    parser.add_argument(
+        "paths", nargs="*", metavar="PATH", help="radiographs or folders; or: compare A B"
+    )
+    add_model_options(parser)
+    parser.add_argument(
+        "--all-threads", action="store_true", help="measure every number of threads up to --threads"
+    )
+    parser.add_argument(
+        "--min-seconds", type=float, default=5.0, metavar="S", help="per scenario (default 5)"
+    )
+    parser.add_argument(
+        "--min-queries", type=positive_int, default=100, metavar="N", help="per scenario"
+    )
+    parser.add_argument(
+        "--cold-starts", type=int, default=5, metavar="N", help="processes to start; 0: none"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the result as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument(
+        "--floor", type=float, default=0.05, metavar="X", help="compare: smaller is no change"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.paths[:1] == ["compare"]:
+        return _compare(arguments)
+    from edge_runtime.bench import describe_json, run_bench, table
+    from edge_runtime.machine import usable_processors
+    from edge_runtime.progress import Progress
+
+    images = [item.path for item in find_inputs(arguments.paths) if item.error is None]
+    if arguments.paths and not images:
+        raise InvalidValueError(f"no files in {', '.join(arguments.paths)}")
+    most = arguments.threads or min(4, usable_processors())
+    threads = tuple(range(1, most + 1)) if arguments.all_threads else ()
+    if not threads and arguments.threads:
+        threads = (arguments.threads,)
+    progress = Progress(None)
+    result = run_bench(
+        arguments.bundle,
+        arguments.engine,
+        images,
+        threads,
+        arguments.min_seconds,
+        arguments.min_queries,
+        arguments.cold_starts,
+        progress.step,
+    )
+    progress.clear()
+    text = json.dumps(describe_json(result), indent=1, ensure_ascii=False) + "\n"
+    if arguments.output:
+        with open(arguments.output, "w", encoding="utf-8") as file:
+            file.write(text)
+    sys.stdout.write(text if arguments.json else table(result))
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from edge_runtime.bench_compare import compare, read_result, table
+    from edge_runtime.parse import to_mapping
+
+    if len(arguments.paths) != 3:
+        raise InvalidValueError("bench compare takes two result files: A.json B.json")
+    a, b = map(read_result, arguments.paths[1:])
+    comparison = compare(a, b, arguments.floor)
+    if arguments.json:
+        print(json.dumps(to_mapping(comparison), indent=1))
+    else:
+        sys.stdout.write(table(comparison))
+    return 1 if comparison.changed else 0
