@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,8 +25,8 @@ def disease_logit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
 
 
-def label_probabilities(logits: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Calibrated probability of each label, (labels,), normal first, from one image's logits.
+def label_probabilities(logits: NDArray[np.float64], temperature: float) -> list[float]:
+    """Calibrated probability of each label, normal first, from one image's logits.
 
     The temperature acts on the log odds of any pneumonia, so that a threshold chosen on them means
     the same for two labels and for more. Kinds of pneumonia share its probability by their softmax.
@@ -34,8 +35,9 @@ def label_probabilities(logits: NDArray[np.float64], temperature: float) -> NDAr
         logits: (units,) of one image.
         temperature: Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
-    odds = disease_logit(logits[np.newaxis])[0] / temperature
-    pneumonia = 1 / (1 + np.exp(-odds)) if odds > -700 else 0.0
-    kinds = logits[1:] if len(logits) > 1 else np.zeros(1)
-    share = np.exp(kinds - kinds.max())
-    return np.concatenate([[1 - pneumonia], pneumonia * share / share.sum()])
+    odds = float(disease_logit(logits[np.newaxis])[0]) / temperature
+    pneumonia = 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
+    if len(logits) == 1:
+        return [1 - pneumonia, pneumonia]
+    share = np.exp(logits[1:] - logits[1:].max())
+    return [1 - pneumonia, *(pneumonia * share / share.sum()).tolist()]

@@ -9,6 +9,7 @@ import _thread
 import dataclasses
 import hashlib
 import io
+import math
 import os
 import stat
 import time
@@ -216,8 +217,12 @@ class Screener:
             ImageError: The model's outputs are not finite numbers.
         """
         # float64 so that the order of summation does not show in the record
-        logits = outputs.evidence_map.mean(axis=(0, 1), dtype=np.float64) + self._offset
-        if not (np.isfinite(logits).all() and np.isfinite(outputs.features).all()):
+        evidence = outputs.evidence_map
+        logits = np.add.reduce(evidence, axis=(0, 1), dtype=np.float64)
+        logits /= evidence.shape[0] * evidence.shape[1]
+        logits += self._offset
+        # One number that is not finite makes the sum so.
+        if not math.isfinite(logits.sum() + np.add.reduce(outputs.features)):
             raise ImageError(
                 ErrorCode.INFERENCE_FAILED,
                 f"engine {self.engine_name} gave numbers that are not finite (logits {logits})",
@@ -228,7 +233,7 @@ class Screener:
         """Calibrated probability of each label of the bundle."""
         manifest = self.bundle.manifest
         values = label_probabilities(logits, manifest.calibration.temperature)
-        return dict(zip(manifest.labels, values.tolist(), strict=True))
+        return dict(zip(manifest.labels, values, strict=True))
 
     def check_known_answer(self, answer: KnownAnswer) -> float | None:
         """Largest logit difference to a known answer; None where this family has none.

@@ -26,12 +26,15 @@ def to_float_tflite(whole: keras.Model) -> bytes:
         return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
 
-def to_int8_tflite(core: keras.Model, representative: NDArray[np.uint8]) -> bytes:
+def to_int8_tflite(
+    core: keras.Model, representative: NDArray[np.uint8], per_channel: bool = True
+) -> bytes:
     """int8 throughout, uint8 pixels in; ranges from the representative images.
 
     Args:
         core: Network that takes normalised pixels.
         representative: (n, height, width, 1) uint8.
+        per_channel: A scale for each output channel of the weights; without, one for all.
 
     Raises:
         EngineError: The input's quantisation is not exactly the normalisation.
@@ -49,6 +52,7 @@ def to_int8_tflite(core: keras.Model, representative: NDArray[np.uint8]) -> byte
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = tf.uint8
         converter.inference_output_type = tf.int8
+        converter._experimental_disable_per_channel = not per_channel
         model = bytes(converter.convert())
     scale, zero_point = _input_quantisation(model)
     if (scale, zero_point) != (PIXEL_SCALE, PIXEL_ZERO_POINT):

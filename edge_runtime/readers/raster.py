@@ -122,7 +122,10 @@ def _open(data: bytes, format_name: str) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=(format_name,))
     importlib.import_module("PIL.JpegImagePlugin")  # registers itself
     factory, _ = Image.OPEN["JPEG"]
-    return cast(Image.Image, factory(io.BytesIO(data), ""))
+    image = factory(io.BytesIO(data), "")
+    # The file is in memory: give it to the decoder whole, not 64 kB after 64 kB.
+    image.decodermaxblock = len(data)
+    return cast(Image.Image, image)
 
 
 def _may_be_turned(exif: object) -> bool:

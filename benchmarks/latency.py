@@ -1,0 +1,142 @@
+"""Single-stream latency of one image, from file to record, against the floor of the same run.
+
+floor   Pillow opens the file and gives grey pixels of the model's size, the engine's own
+        interpreter is invoked: what nobody can go below with these libraries
+ours    `Screener.examine` and the record's JSON: also hash, limits, known colour modes, quality
+        gate, calibration, decision
+
+Floor and ours take turns image by image, so a slow second falls on both.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from benchmarks.raw import raw_invoke
+from benchmarks.results import files_of, write_results
+from edge_runtime.bench import BenchResult, run_bench, table
+from edge_runtime.bundle import load_bundle
+from edge_runtime.engines import ENGINE_NAMES, default_threads, engine_module
+from edge_runtime.estimates import Estimate
+from edge_runtime.preprocess import InputSpec
+from edge_runtime.screener import Screener
+
+
+@dataclasses.dataclass(frozen=True)
+class ToFloor:
+    """Medians over images and rounds."""
+
+    engine: str
+    threads: int
+    images: int
+    rounds: int
+    floor_ms: float
+    ours_ms: float
+    ratio: Estimate  # median over images of ours / floor, bootstrap over images
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyResult:
+    to_floor: tuple[ToFloor, ...]
+    bench: tuple[BenchResult, ...]  # by engine
+
+
+def run_latency(bundle: Path, data: Path, output: Path, rounds: int = 5) -> LatencyResult:
+    """Measure every installed engine; write latency.json and latency.md.
+
+    Raises:
+        InvalidValueError: There are no files in `data`.
+    """
+    paths = files_of(data)
+    manifest = load_bundle(bundle).manifest
+    rows, benches = [], []
+    for name in ENGINE_NAMES:
+        module = engine_module(name)
+        if not module.is_available() or manifest.model_file(module.FORMAT) is None:
+            tqdm.write(f"skipped {name}: not installed")
+            continue
+        for threads in sorted({1, default_threads()}):
+            rows.append(_to_floor(bundle, name, threads, paths, rounds))
+        benches.append(run_bench(str(bundle), name, paths[:: max(1, len(paths) // 40)]))
+    result = LatencyResult(tuple(rows), tuple(benches))
+    write_results(output, "latency", result, _markdown(result))
+    return result
+
+
+def _to_floor(bundle: Path, engine: str, threads: int, paths: list[str], rounds: int) -> ToFloor:
+    screener = Screener.load(bundle, engine=engine, threads=threads, force=True)
+    spec = screener.bundle.manifest.input
+    invoke = raw_invoke(bundle, engine, threads)
+
+    def floor(path: str) -> None:
+        invoke(shortest_decode(path, spec))
+
+    def ours(path: str) -> None:
+        screener.examine(path).record.to_json()
+
+    for path in paths[:10]:
+        floor(path)
+        ours(path)
+    times: dict[str, list[list[float]]] = {path: [] for path in paths}
+    for number in tqdm(range(rounds), f"{engine}, {threads} threads", disable=None):
+        for path in paths:
+            # Who goes first finds the file's bytes cold in the processor's cache.
+            pair = [_timed(work, path) for work in ((floor, ours), (ours, floor))[number % 2]]
+            times[path].append(pair if number % 2 == 0 else pair[::-1])
+    floors = [statistics.median(t[0] for t in times[path]) for path in paths]
+    mine = [statistics.median(t[1] for t in times[path]) for path in paths]
+    ratios = np.array(mine) / np.array(floors)
+    drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
+    return ToFloor(
+        screener.engine_name,
+        threads,
+        len(paths),
+        rounds,
+        round(statistics.median(floors) * 1e3, 4),
+        round(statistics.median(mine) * 1e3, 4),
+        Estimate(float(np.median(ratios)), float(low), float(high)),
+    )
+
+
+def shortest_decode(path: str, spec: InputSpec) -> NDArray[np.uint8]:
+    """File -> (1, height, width, 1) uint8 in as few calls of Pillow as give the right pixels."""
+    image: Image.Image = Image.open(path)
+    scale = spec.decode_oversampling
+    image.draft("L", (spec.width * scale, spec.height * scale))
+    grey = image.convert("L").resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    return np.asarray(grey)[np.newaxis, :, :, np.newaxis]
+
+
+def _timed(work: Callable[[str], None], path: str) -> float:
+    start = time.perf_counter()
+    work(path)
+    return time.perf_counter() - start
+
+
+def _markdown(result: LatencyResult) -> str:
+    lines = [
+        "One image from file to record (ours) against Pillow and the engine's own call (floor), "
+        "in turn; medians in ms, ratio with its 95 % bootstrap interval over images.",
+        "",
+        "| engine | threads | images | floor | ours | ours / floor |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in result.to_floor:
+        lines.append(
+            f"| {row.engine} | {row.threads} | {row.images} | {row.floor_ms:.2f} | "
+            f"{row.ours_ms:.2f} | {row.ratio.value:.3f} ({row.ratio.low:.3f} to "
+            f"{row.ratio.high:.3f}) |"
+        )
+    for bench in result.bench:
+        lines += ["", "```", table(bench).rstrip(), "```"]
+    return "\n".join([*lines, ""])
