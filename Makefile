@@ -44,9 +44,8 @@ train: $(VENV)/.dev  ## train the default recipe: DATA=, WEIGHTS=, RUN=
 export: $(VENV)/.dev  ## export RUN as BUNDLE, if the verification gate lets it
 	$(BIN)/python -m export $(RUN) --data $(DATA) --output $(BUNDLE)
 
-bench: $(VENV)/.dev  ## accuracy of BUNDLE against its float model on DATA/test
-	$(BIN)/python -m benchmarks accuracy --bundle $(BUNDLE) --float $(BUNDLE)-float \
-		--data $(DATA)/test --output build/accuracy
+bench: $(VENV)/.dev  ## measure BUNDLE, write docs/benchmarks.md and build/benchmarks.html
+	$(BIN)/python -m benchmarks all --bundle $(BUNDLE) --run $(RUN) --data $(dir $(DATA:/=))
 
 audit: $(VENV)/.dev  ## what DATA holds and what is wrong with it: build/audit/index.html
 	$(BIN)/python -m train audit --data $(DATA) --output build/audit

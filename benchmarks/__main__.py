@@ -27,7 +27,13 @@ def _accuracy(arguments: argparse.Namespace) -> int:
 def _latency(arguments: argparse.Namespace) -> int:
     from benchmarks.latency import run_latency
 
-    run_latency(arguments.bundle, arguments.data, arguments.output, arguments.repetitions)
+    run_latency(
+        arguments.bundle,
+        arguments.data,
+        arguments.output,
+        arguments.repetitions,
+        arguments.min_seconds,
+    )
     return 0
 
 
@@ -124,6 +130,19 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _everything(arguments: argparse.Namespace) -> int:
+    from benchmarks.everything import run_everything
+
+    return run_everything(
+        arguments.bundle,
+        arguments.run_folder,
+        arguments.data,
+        arguments.results,
+        arguments.output,
+        arguments.html,
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
@@ -152,6 +171,18 @@ def _parser() -> argparse.ArgumentParser:
     scorecard.add_argument("--external", type=Path, help="another hospital's labelled folder")
     scorecard.add_argument("--output", type=Path, default=Path("docs/results.md"))
 
+    everything = verbs.add_parser(
+        "all",
+        help="every benchmark that this machine has the parts for, then the report",
+        epilog="example: python -m benchmarks all --data ../shared/data",
+    )
+    everything.set_defaults(run=_everything)
+    everything.add_argument("--bundle", type=Path, default=Path("bundles/default"))
+    everything.add_argument("--run", type=Path, dest="run_folder", default=Path("runs/default"))
+    everything.add_argument(
+        "--data", type=Path, required=True, help="folder with chest_xray/, nih_external/, …"
+    )
+    _add_report_paths(everything)
     report = verbs.add_parser(
         "report",
         help="one Markdown file and one HTML page of all results in a folder",
@@ -159,9 +190,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output docs/benchmarks.md --html build/benchmarks.html",
     )
     report.set_defaults(run=_report)
-    report.add_argument("--results", type=Path, default=Path("docs/results"))
-    report.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))
-    report.add_argument("--html", type=Path, default=Path("build/benchmarks.html"))
+    _add_report_paths(report)
     return parser
 
 
@@ -234,6 +263,7 @@ def _add_speed_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser])
     _add_bundle(latency)
     _add_data(latency, "folder of radiographs")
     _add_repetitions(latency, 5)
+    latency.add_argument("--min-seconds", type=float, default=5.0, metavar="S")
 
     peers = verbs.add_parser(
         "peers",
@@ -296,6 +326,12 @@ def _add_speed_verbs(verbs: argparse._SubParsersAction[argparse.ArgumentParser])
     process.add_argument("--engine", choices=ENGINE_NAMES, default="litert")
     _add_data(process, "folder of radiographs")
     _add_repetitions(process, 15)
+
+
+def _add_report_paths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--results", type=Path, default=Path("docs/results"))
+    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"))
+    parser.add_argument("--html", type=Path, default=Path("build/benchmarks.html"))
 
 
 def _add_bundle(parser: argparse.ArgumentParser) -> None:

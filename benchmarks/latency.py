@@ -50,7 +50,9 @@ class LatencyResult:
     bench: tuple[BenchResult, ...]  # by engine
 
 
-def run_latency(bundle: Path, data: Path, output: Path, rounds: int = 5) -> LatencyResult:
+def run_latency(
+    bundle: Path, data: Path, output: Path, rounds: int = 5, min_seconds: float = 5.0
+) -> LatencyResult:
     """Measure every installed engine; write latency.json and latency.md.
 
     Raises:
@@ -66,7 +68,8 @@ def run_latency(bundle: Path, data: Path, output: Path, rounds: int = 5) -> Late
             continue
         for threads in sorted({1, default_threads()}):
             rows.append(_to_floor(bundle, name, threads, paths, rounds))
-        benches.append(run_bench(str(bundle), name, paths[:: max(1, len(paths) // 40)]))
+        some = paths[:: max(1, len(paths) // 40)]
+        benches.append(run_bench(str(bundle), name, some, min_seconds=min_seconds))
     result = LatencyResult(tuple(rows), tuple(benches))
     write_results(output, "latency", result, _markdown(result))
     return result

@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from importlib import util
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def run_loadgen(bundle: Path, engine: str, data: Path, output: Path) -> LoadgenR
     }
     result = LoadgenResult(
         single.engine_name,
-        str(mlperf_loadgen.__version__),
+        version("mlcommons-loadgen"),
         len(paths),
         _MIN_MS,
         {name: "Result is : VALID" in text for name, text in summaries.items()},

@@ -111,7 +111,11 @@ def ncnn_raw(path: Path, threads: int) -> Invoke:
     merges the first into the convolutions, the second is taken out, as ncnn is fed floats.
     ncnn stores numbers as 16-bit floats where the processor can; that is its default.
     """
-    for module, package in (("ncnn", "ncnn"), ("pnnx", "pnnx"), ("onnxruntime", "onnxruntime")):
+    for module, package in (
+        ("ncnn", "ncnn"),
+        ("pnnx", "--no-deps pnnx"),
+        ("onnxruntime", "onnxruntime"),
+    ):
         _require(module, package)
     import ncnn
     import onnxruntime
@@ -145,7 +149,8 @@ def ncnn_raw(path: Path, threads: int) -> Invoke:
 
     def invoke(pixels: NDArray[np.uint8]) -> Any:
         extractor = net.create_extractor()
-        extractor.input("in0", ncnn.Mat(pixels[0].astype(np.float32)))
+        # A copy: the matrix does not keep the array it was made of alive.
+        extractor.input("in0", ncnn.Mat(pixels[0].astype(np.float32)).clone())
         return np.array(extractor.extract(output)[1])
 
     return invoke

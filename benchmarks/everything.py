@@ -1,0 +1,79 @@
+"""Every benchmark that this machine has the parts for, then the report; about ten minutes."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.report import run_report
+from edge_runtime.bundle import DEFAULT_BUNDLE
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One verb, and the paths without which it is left out."""
+
+    name: str
+    arguments: tuple[object, ...]
+    needs: tuple[Path, ...]
+
+
+def steps(
+    bundle: Path, reference: Path, run: Path, shared: Path, results: Path
+) -> tuple[Step, ...]:
+    test, nih = shared / "chest_xray" / "test", shared / "nih_external"
+    originals = shared / "chest_xray_originals"
+    pair = ("--bundle", bundle, "--float", reference)
+
+    def at(name: str) -> tuple[object, ...]:
+        return ("--output", results / name)
+
+    return (
+        Step("accuracy, test", ("accuracy", *pair, "--data", test, *at("test")),
+             (reference, test)),
+        Step("accuracy, external", ("accuracy", *pair, "--data", nih, *at("nih")),
+             (reference, nih)),
+        Step("robustness", ("robustness", *pair, "--data", test, *at("robustness")),
+             (reference, test)),
+        Step("robustness, external", ("robustness", *pair, "--data", nih, *at("robustness-nih")),
+             (reference, nih)),
+        Step("layers", ("layers", *pair, "--data", shared / "chest_xray" / "val", *at("layers")),
+             (reference, shared / "chest_xray" / "val")),
+        Step("latency", ("latency", "--bundle", bundle, "--data", originals, *at("latency"),
+                         "--repetitions", 3), (originals,)),
+        Step("loadgen", ("loadgen", "--bundle", bundle, "--data", originals, *at("loadgen")),
+             (originals,)),
+        Step("peers", ("peers", *pair, "--run", run, "--data", originals, *at("peers")),
+             (reference, run, originals)),
+        Step("throughput", ("throughput", "--bundle", bundle, "--data", originals,
+                            *at("throughput")), (originals,)),
+        Step("process", ("process", "--data", originals, *at("process")), (originals,)),
+        Step("counted", ("counted", *at("counted")), ()),
+    )  # fmt: skip
+
+
+def run_everything(
+    bundle: Path, run: Path, shared: Path, results: Path, output: Path, page: Path
+) -> int:
+    """Run the steps, write the report; 0 if every step that ran reached its bar."""
+    reference = bundle.with_name(bundle.name + "-float")
+    used = bundle if (bundle / "manifest.json").exists() else Path(DEFAULT_BUNDLE)
+    outcomes = []
+    for step in steps(used, reference, run, shared, results):
+        lacking = [path for path in step.needs if not path.exists()]
+        if lacking:
+            outcomes.append((step.name, f"skipped: no {lacking[0]}"))
+            continue
+        print(f"== {step.name}", file=sys.stderr)
+        start = time.monotonic()
+        command = [sys.executable, "-m", "benchmarks", *map(str, step.arguments)]
+        code = subprocess.run(command, check=False, stdout=subprocess.DEVNULL).returncode
+        said = {0: "done", 1: "BAR MISSED", 2: "could not run"}.get(code, f"ended with {code}")
+        outcomes.append((step.name, f"{said}, {time.monotonic() - start:.0f} s"))
+    run_report(results, output, page)
+    for name, outcome in outcomes:
+        print(f"{name:22} {outcome}")
+    return int(any("MISSED" in outcome or "ended" in outcome for _, outcome in outcomes))
