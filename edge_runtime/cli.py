@@ -12,7 +12,7 @@ from edge_runtime import __version__
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.errors import CxrEdgeError
 
-VERBS = ("screen", "info", "verify", "bench", "demo")
+VERBS = ("screen", "watch", "pipe", "serve", "listen", "info", "verify", "bench", "demo")
 
 
 def main(argv: list[str] | None = None) -> int:

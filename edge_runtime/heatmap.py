@@ -35,11 +35,35 @@ def overlay(
     """
     height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
     grey = Image.fromarray(pixels[:, :, 0]).resize((width, height), Image.Resampling.BILINEAR)
+    colour, opacity = _paint(evidence_map, (height, width))
+    blended = np.asarray(grey)[:, :, np.newaxis] * (1 - opacity) + colour * opacity
+    return Image.fromarray((blended + 0.5).astype(np.uint8))
+
+
+def heat_layer(
+    size: tuple[int, int], evidence_map: NDArray[np.float32], scale: int = 3
+) -> Image.Image:
+    """The colours of `overlay` alone, to be laid over the radiograph elsewhere.
+
+    Args:
+        size: (height, width) of the prepared image.
+        evidence_map: (rows, columns) log odds.
+        scale: Enlargement of the picture.
+
+    Returns:
+        An RGBA image of (height * scale, width * scale), transparent where nothing argues.
+    """
+    colour, opacity = _paint(evidence_map, (size[0] * scale, size[1] * scale))
+    return Image.fromarray((np.concatenate([colour, opacity * 255], axis=2) + 0.5).astype(np.uint8))
+
+
+def _paint(
+    evidence_map: NDArray[np.float32], size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(height, width, 3) colours and (height, width, 1) opacity."""
     smooth = Image.fromarray(evidence_map.astype(np.float32)).resize(
-        (width, height), Image.Resampling.BICUBIC
+        size[::-1], Image.Resampling.BICUBIC
     )
     level = np.clip(np.asarray(smooth) / FULL_SCALE_LOGIT, 0, 1)
     colour = np.stack([np.interp(level, _COLOURS[:, 0], _COLOURS[:, c]) for c in (1, 2, 3)], axis=2)
-    opacity = (_MAX_OPACITY * np.sqrt(level))[:, :, np.newaxis]
-    blended = np.asarray(grey)[:, :, np.newaxis] * (1 - opacity) + colour * opacity
-    return Image.fromarray((blended + 0.5).astype(np.uint8))
+    return colour, (_MAX_OPACITY * np.sqrt(level))[:, :, np.newaxis]

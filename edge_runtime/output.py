@@ -66,6 +66,19 @@ class RecordWriter:
         else:
             self._write_line(table_line(record))
 
+    def sync(self) -> None:
+        """Make sure that everything is on the disk, now.
+
+        Raises:
+            OutputError: The system cannot.
+        """
+        if self._is_file:
+            try:
+                os.fsync(self._fd)
+            except OSError as error:
+                raise OutputError(f"cannot write results to {self._name}: {error}") from error
+            self._synced = time.monotonic()
+
     def close(self) -> None:
         """Make sure that everything is on the disk."""
         if self._is_file:
@@ -160,8 +173,8 @@ class Conditions:
                 )
 
 
-def read_done(path: str, format_name: str, conditions: Conditions) -> set[tuple[str, str]]:
-    """(source, sha256) of every input that `path` already holds a result for.
+def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple[str, str], str]:
+    """(source, sha256) -> status of every input that `path` already holds a result for.
 
     Inputs that could not be read have no sha256 and are tried again.
 
@@ -171,7 +184,7 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> set[tuple[
     """
     import csv
 
-    done: set[tuple[str, str]] = set()
+    done: dict[tuple[str, str], str] = {}
     begins = csv_line(CSV_COLUMNS) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
     # A file that is no text shall be refused by what it is, not by a decoding error.
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
@@ -192,7 +205,7 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> set[tuple[
                 )
                 conditions.check(found, where)
                 if row["sha256"]:
-                    done.add((row["source"], row["sha256"]))
+                    done[row["source"], row["sha256"]] = row["status"]
             return done
         for number, line in enumerate(lines, 1):
             try:
@@ -203,5 +216,5 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> set[tuple[
             found = Conditions(model.sha256, model.engine, record.operating_point, record.threshold)
             conditions.check(found, f"{path}, line {number}")
             if record.sha256:
-                done.add((record.source, record.sha256))
+                done[record.source, record.sha256] = record.status
     return done

@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from edge_runtime.batch import examine_many
 from edge_runtime.commands.formatter import HelpFormatter
@@ -103,9 +103,11 @@ def _check(arguments: argparse.Namespace) -> None:
         os.makedirs(arguments.heatmaps, exist_ok=True)
 
 
-def _prepare_output(arguments: argparse.Namespace, screener: Screener) -> set[tuple[str, str]]:
+def _prepare_output(
+    arguments: argparse.Namespace, screener: Screener
+) -> Collection[tuple[str, str]]:
     if not (arguments.resume and os.path.exists(arguments.output)):
-        return set()
+        return ()
     point = screener.operating_point
     conditions = Conditions(
         screener.bundle.sha256, screener.engine_name, point.name, point.threshold
@@ -116,7 +118,7 @@ def _prepare_output(arguments: argparse.Namespace, screener: Screener) -> set[tu
 
 
 def _inputs(
-    arguments: argparse.Namespace, done: set[tuple[str, str]], counts: Counter[str]
+    arguments: argparse.Namespace, done: Collection[tuple[str, str]], counts: Counter[str]
 ) -> Iterator[Input]:
     known = {source for source, _ in done}
     for item in _all_inputs(arguments):

@@ -1,0 +1,117 @@
+"""Receive radiographs as a DICOM node, screen them, answer with SR and Secondary Capture."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+
+from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.commands.options import (
+    add_decision_options,
+    add_force_option,
+    add_model_options,
+    positive_int,
+)
+from edge_runtime.engines import default_threads
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.record import Record
+from edge_runtime.service import Log, StopSignal, add_log_option, load_tested_screener
+
+REQUIRES = "pip install 'cxr-edge[dicom]'"
+
+
+def is_available() -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in ("pydicom", "pynetdicom"))
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "listen",
+        formatter_class=HelpFormatter,
+        help="a DICOM node that screens what it receives",
+        description="Receives CR, DX and Secondary Capture images by C-STORE, screens each, "
+        "appends its record to --output, and writes a structured report and a heatmap image, or "
+        "sends them to another node. Answers C-ECHO.",
+        epilog="example: cxr-edge listen --spool spool/ --output results.jsonl --objects answers/",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine)")
+    parser.add_argument("--port", type=int, default=11112)
+    parser.add_argument("--ae-title", default="CXREDGE", metavar="AET")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="AET", help="calling AE titles; needed on "
+        "any address but this machine's"
+    )  # fmt: skip
+    parser.add_argument("--max-associations", type=positive_int, default=16, metavar="N")
+    parser.add_argument("--spool", required=True, metavar="DIR", help="received, not yet screened")
+    parser.add_argument("--output", required=True, metavar="FILE", help="append records here")
+    parser.add_argument("--objects", metavar="DIR", help="write SR and Secondary Capture here")
+    parser.add_argument("--send-to", metavar="AET@HOST:PORT", help="send them to this node")
+    parser.add_argument("--keep", metavar="DIR", help="keep received objects; default: removed")
+    add_log_option(parser)
+    add_model_options(parser)
+    add_decision_options(parser)
+    add_force_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if not is_available():
+        raise InvalidValueError(f"listen needs: {REQUIRES}")
+    if arguments.host not in ("127.0.0.1", "::1", "localhost") and not arguments.allow:
+        raise InvalidValueError(
+            f"--host {arguments.host} can be reached from other machines: name the AE titles that "
+            "may send with --allow"
+        )
+    from edge_runtime.dicom_node.node import DicomNode, NodeSettings
+
+    log, stop = Log(arguments.log_json), StopSignal()
+    workers = arguments.threads or default_threads()
+    screener = load_tested_screener(arguments, workers)
+
+    def said(record: Record) -> None:
+        # No identifier of a patient or a study, only the hash of what came.
+        digest = (record.sha256 or "")[:16]
+        log.say(
+            "screened",
+            f"{digest} {record.decision or record.status}",
+            sha256=record.sha256,
+            status=record.status,
+        )
+
+    settings = NodeSettings(
+        spool=arguments.spool,
+        output=arguments.output,
+        host=arguments.host,
+        port=arguments.port,
+        ae_title=arguments.ae_title,
+        allowed=tuple(arguments.allow),
+        associations=arguments.max_associations,
+        objects=arguments.objects,
+        keep=arguments.keep,
+        destination=_destination(arguments.send_to),
+        workers=workers,
+    )
+    node = DicomNode(screener, settings, said, lambda text: log.say("problem", text))
+    node.start()
+    log.say(
+        "ready",
+        f"{settings.ae_title} at {settings.host}:{node.port} with {screener.engine_name}",
+        port=node.port,
+    )
+    while not stop.wait(3600):
+        pass
+    node.stop()
+    log.say("stopped", "stopped; every accepted object has its record")
+    return 0
+
+
+def _destination(text: str | None):  # type: ignore[no-untyped-def]
+    if text is None:
+        return None
+    from edge_runtime.dicom_node.node import Destination
+
+    title, at, address = text.partition("@")
+    host, colon, port = address.rpartition(":")
+    if not (title and at and host and colon and port.isdigit()):
+        raise InvalidValueError(f"--send-to takes AET@HOST:PORT, got {text!r}")
+    return Destination(host, int(port), title)

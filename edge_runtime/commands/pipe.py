@@ -1,0 +1,46 @@
+"""Answer requests from another program on standard input, as JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.commands.options import (
+    add_decision_options,
+    add_force_option,
+    add_model_options,
+)
+from edge_runtime.engines import default_threads
+from edge_runtime.service import StopSignal, load_tested_screener
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "pipe",
+        formatter_class=HelpFormatter,
+        help="JSON lines on standard input and output, for other programs",
+        description='Reads requests such as {"id": 1, "path": "a.jpeg"} or {"id": 2, "base64": '
+        '"..."}, a line each, and writes {"id": 1, "result": {record}} as they are ready.',
+        epilog='example: echo \'{"id": 1, "path": "a.jpeg"}\' | cxr-edge pipe',
+    )
+    add_model_options(parser)
+    add_decision_options(parser)
+    add_force_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from edge_runtime.pipe import serve_pipe
+
+    workers = arguments.threads or default_threads()
+    stop = StopSignal()
+    screener = load_tested_screener(arguments, workers)
+    # Whatever an engine prints must not end up between the responses.
+    responses = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    count = serve_pipe(screener, sys.stdin.buffer, responses, workers, lambda: stop.is_set)
+    responses.close()
+    print(f"{count} requests answered by {screener.engine_name}", file=sys.stderr)
+    return 0

@@ -1,0 +1,83 @@
+"""Screen what is dropped into a folder."""
+
+from __future__ import annotations
+
+import argparse
+
+from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.commands.options import (
+    add_decision_options,
+    add_force_option,
+    add_model_options,
+)
+from edge_runtime.engines import default_threads
+from edge_runtime.output import table_line
+from edge_runtime.record import Record
+from edge_runtime.service import Log, StopSignal, add_log_option, load_tested_screener
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "watch",
+        formatter_class=HelpFormatter,
+        help="screen what is dropped into a folder",
+        description="Waits until a file is complete, screens it, appends its record to --output "
+        "and moves the file, if it is told where to. Survives restarts; stops on Ctrl-C or "
+        "SIGTERM.",
+        epilog="example: cxr-edge watch inbox/ --output results.jsonl --done screened/",
+    )
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--output", metavar="FILE", required=True, help="append results here")
+    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
+    parser.add_argument("--done", metavar="DIR", help="move screened files there")
+    parser.add_argument(
+        "--failed", metavar="DIR", help="move refused and unreadable files there; default: --done"
+    )
+    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="between looks")
+    parser.add_argument(
+        "--settle", type=float, default=2.0, metavar="S", help="unchanged for so long: complete"
+    )
+    parser.add_argument("--once", action="store_true", help="end when nothing is left to screen")
+    add_log_option(parser)
+    add_model_options(parser)
+    add_decision_options(parser)
+    add_force_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from edge_runtime.watch import Watcher, WatchSettings
+
+    log, stop = Log(arguments.log_json), StopSignal()
+    workers = arguments.threads or default_threads()
+    screener = load_tested_screener(arguments, workers)
+
+    def said(record: Record) -> None:
+        # File names can hold names of patients: programs get the hash, people at the box the line.
+        text = "screened" if arguments.log_json else table_line(record)
+        log.say(
+            "screened", text, sha256=record.sha256, status=record.status, decision=record.decision
+        )
+
+    settings = WatchSettings(
+        arguments.folder,
+        arguments.output,
+        arguments.format,
+        arguments.done,
+        arguments.failed,
+        arguments.interval,
+        arguments.settle,
+    )
+    watcher = Watcher(screener, settings, workers, said)
+    log.say("ready", f"watching {arguments.folder} with {screener.engine_name}")
+    try:
+        while not stop.is_set:
+            count = watcher.step(lambda: stop.is_set)
+            if arguments.once and not count and not watcher.waiting:
+                break
+            if not count:
+                stop.wait(arguments.interval)
+    finally:
+        watcher.close()
+    log.say("stopped", "stopped; every record is on the disk")
+    return 0

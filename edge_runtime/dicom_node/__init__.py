@@ -1,0 +1,1 @@
+"""The DICOM receiver and what it sends back (extra `dicom`)."""
