@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from edge_runtime.commands.options import load_screener
@@ -55,14 +56,16 @@ class Log:
 class StopSignal:
     """Set by SIGTERM and Ctrl-C; a second one ends the process at once, as usual."""
 
-    def __init__(self) -> None:
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.event = threading.Event()
+        self._then = then
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, self._stop)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         self.event.set()
+        self._then()
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_DFL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import ipaddress
 import os
@@ -17,7 +18,7 @@ from edge_runtime.commands.options import (
 )
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.service import Log, add_log_option, load_tested_screener
+from edge_runtime.service import Log, StopSignal, add_log_option, load_tested_screener
 
 REQUIRES = "pip install 'cxr-edge[serve]'"
 _MODULES = ("starlette", "uvicorn", "python_multipart")
@@ -89,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise InvalidValueError(
                 f"cannot listen on {arguments.host}:{arguments.port}: {error.strerror or error}"
             ) from error
+        listener.listen(128)  # who connects from now on is answered as soon as the server runs
         host, port = listener.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{port}/"
@@ -106,7 +108,12 @@ def run(arguments: argparse.Namespace) -> int:
             timeout_keep_alive=15,
             timeout_graceful_shutdown=int(arguments.timeout) + 5,
         )
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        stop = StopSignal(lambda: setattr(server, "should_exit", True))
+        # uvicorn would raise the signal again at its end, and the exit code would be the signal's.
+        server.capture_signals = contextlib.nullcontext
+        if not stop.is_set:
+            server.run(sockets=[listener])
     log.say("stopped", "stopped; every accepted image was answered")
     return 0
 

@@ -282,7 +282,7 @@ def _file_bytes(event: Any) -> bytes:
 
 def _instance_uid(data: bytes) -> str | None:
     with contextlib.suppress(Exception):  # damaged: the record is then named after the content
-        meta = pydicom.filereader.read_file_meta_info(io.BytesIO(data))
+        meta = pydicom.dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"]).file_meta
         return str(meta.MediaStorageSOPInstanceUID)
     return None
 

@@ -38,7 +38,7 @@ def make_secondary_capture(source: Dataset, examination: Examination) -> FileDat
     pixels = np.asarray(overlay(examination.pixels, examination.evidence_map))
     dataset = _begin(source, _SECONDARY_CAPTURE, "OT", "Evidence map")
     dataset.ConversionType = "WSD"
-    dataset.PatientOrientation = ""
+    dataset.PatientOrientation = dataset.Laterality = ""
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.DerivationDescription = f"cxr-edge evidence map over the prepared radiograph. {_NOTICE}"
     dataset.SourceImageSequence = Sequence([_reference(source)])
