@@ -16,6 +16,9 @@ from edge_runtime.errors import CxrEdgeError
 
 
 def main(argv: list[str] | None = None) -> int:
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["c-array"]:
+        return _c_array(given[1:])
     parser = argparse.ArgumentParser(
         prog="python -m export",
         description=__doc__,
@@ -35,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         help="type of the int8 ONNX file's weights; int7 is int8 in reduced range",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(given)
     # Here, because TensorFlow takes seconds to import and --help should not.
     from export.build import build_bundle
     from export.gate import GateError
@@ -58,6 +61,29 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(arguments.output)
+    return 0
+
+
+def _c_array(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m export c-array",
+        description="Write a bundle's .tflite as C source: the array, a header with all that a "
+        "program must know, known answers, and the operators that a target must have.",
+        epilog="example: python -m export c-array edge_runtime/models/default --output build/c",
+    )
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--output", type=Path, required=True, help="folder")
+    arguments = parser.parse_args(argv)
+    from export.c_array import write_c_array
+
+    try:
+        facts = write_c_array(arguments.bundle, arguments.output)
+    except CxrEdgeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for name, count in facts.operators:
+        print(f"{name:24} {count}")
+    print(f"activations alive at once: {facts.arena_bytes / 1e6:.2f} MB at most")
     return 0
 
 

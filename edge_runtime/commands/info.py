@@ -9,7 +9,8 @@ import platform
 import sys
 
 from edge_runtime import __version__
-from edge_runtime.bundle import load_bundle
+from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.commands import listen, serve
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
 from edge_runtime.errors import CxrEdgeError
@@ -28,12 +29,20 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    parser.add_argument(
+        "--support",
+        action="store_true",
+        help="JSON for a bug report: versions, machine, self-test; no paths, no patient data",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     bundle = load_bundle(arguments.bundle)
     manifest = bundle.manifest
+    if arguments.support:
+        print(json.dumps(_support(bundle), indent=1, ensure_ascii=False))
+        return 0
     try:
         automatic = choose_engine("auto", bundle)[0].NAME
     except CxrEdgeError as error:
@@ -58,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     }
     optional = {
         "dicom": "installed" if dicom.is_available() else f"missing: {dicom.REQUIRES}",
+        "serve": "installed" if serve.is_available() else f"missing: {serve.REQUIRES}",
+        "listen": "installed" if listen.is_available() else f"missing: {listen.REQUIRES}",
     }
     points = {
         p.name: {
@@ -90,6 +101,41 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(f"\n{manifest.intended_use}", file=sys.stderr)
     return 0
+
+
+def _support(bundle: Bundle) -> dict[str, object]:
+    from edge_runtime.machine import current_condition, describe_machine
+    from edge_runtime.parse import to_mapping
+    from edge_runtime.screener import Screener
+
+    tests: dict[str, object] = {}
+    for name in ENGINE_NAMES:
+        module = engine_module(name)
+        if not module.is_available():
+            tests[name] = "not installed"
+            continue
+        try:
+            screener = Screener.load(bundle.folder, engine=name, check=False)
+            tests[screener.engine_name] = [
+                screener.check_known_answer(answer) for answer in bundle.manifest.known_answers
+            ]
+        except CxrEdgeError as error:
+            # The reason, without the folder that it may name.
+            tests[name] = f"FAILED: {str(error).replace(bundle.folder, 'BUNDLE')}"
+    packages = (
+        "numpy", "pillow", "ai-edge-litert", "onnxruntime", "tflite-runtime", "pydicom",
+        "pynetdicom", "starlette", "uvicorn",
+    )  # fmt: skip
+    return {
+        "cxr-edge": __version__,
+        "python": platform.python_version(),
+        "packages": installed_versions(packages),
+        "machine": to_mapping(describe_machine()),
+        "condition": to_mapping(current_condition()),
+        "model": f"{bundle.manifest.name} {bundle.manifest.version}",
+        "model sha256": bundle.sha256,
+        "largest logit difference of each known answer": tests,
+    }
 
 
 def _percent(estimate: Estimate) -> str:
