@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.bundle import DEFAULT_BUNDLE
-from edge_runtime.engines import ENGINE_NAMES
+from edge_runtime.engine_names import ENGINE_NAMES
 from edge_runtime.errors import CxrEdgeError
 
 # Verbs import what they need when they run: matplotlib and TensorFlow take seconds.

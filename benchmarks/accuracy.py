@@ -17,7 +17,8 @@ from tqdm import tqdm
 from benchmarks.labelled import Labelled, read_labelled
 from benchmarks.plots import draw_roc, draw_scatter
 from edge_runtime.batch import examine_many
-from edge_runtime.engines import ENGINE_NAMES, default_threads, engine_module
+from edge_runtime.engine_names import ENGINE_NAMES
+from edge_runtime.engines import default_threads, engine_module
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.estimates import Estimate, PairedDifference
 from edge_runtime.inputs import Input

@@ -25,7 +25,8 @@ from benchmarks.raw import raw_invoke
 from benchmarks.results import files_of, write_results
 from edge_runtime.bench import BenchResult, run_bench, table
 from edge_runtime.bundle import load_bundle
-from edge_runtime.engines import ENGINE_NAMES, default_threads, engine_module
+from edge_runtime.engine_names import ENGINE_NAMES
+from edge_runtime.engines import default_threads, engine_module
 from edge_runtime.estimates import Estimate
 from edge_runtime.preprocess import InputSpec
 from edge_runtime.screener import Screener

@@ -12,7 +12,10 @@ from edge_runtime import __version__
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.errors import CxrEdgeError
 
-VERBS = ("screen", "watch", "pipe", "serve", "listen", "info", "verify", "bench", "demo")
+VERBS = (
+    "screen", "watch", "pipe", "serve", "listen", "info", "verify", "doctor", "calibrate", "audit",
+    "bench", "demo",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:

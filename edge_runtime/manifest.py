@@ -19,6 +19,7 @@ from edge_runtime.estimates import Estimate, PairedDifference
 from edge_runtime.parse import from_mapping, to_mapping
 from edge_runtime.preprocess import InputSpec
 from edge_runtime.quality import QualityGate
+from edge_runtime.reference import Reference
 
 SCHEMA = "cxr-edge/bundle/1"
 FORMATS = ("tflite", "onnx")
@@ -132,6 +133,7 @@ class Manifest:
     metrics: tuple[ModelMetrics, ...]
     provenance: Mapping[str, Any]
     quality: QualityGate | None = None  # null where none was fitted: nothing is refused
+    reference: Reference | None = None  # what `audit drift` compares with
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """The named operating point, or the default one.
@@ -216,6 +218,8 @@ def _check(manifest: Manifest) -> None:
     manifest.operating_point()
     if manifest.quality is not None:
         manifest.quality.check(manifest.outputs.features)
+    if manifest.reference is not None:
+        manifest.reference.check("manifest.json: reference")
     for answer in manifest.known_answers:
         try:
             size = len(answer.image)

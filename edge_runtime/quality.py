@@ -40,6 +40,7 @@ class Flag(StrEnum):
     OUT_OF_DISTRIBUTION = "out_of_distribution"
     WRONG_MODALITY = "wrong_modality"
     WRONG_VIEW = "wrong_view"
+    WRONG_AGE = "wrong_age"
 
 
 # Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
@@ -122,6 +123,9 @@ class QualityGate:
     min_correlation: float  # with the template
     features: FeatureSpace
     fitted_on: str
+    # Ages that the model is meant for, from the first up to but not including the second; null
+    # where the manifest states none. Only DICOM files tell an age.
+    age_years: tuple[float, float] | None = None
 
     @cached_property
     def _template(self) -> NDArray[np.float64]:
@@ -152,12 +156,23 @@ class QualityGate:
             pixels: (height, width, 1) uint8 as prepared.
             features: (channels,) pooled features.
         """
-        flags = [*_told_by_dicom(facts), *self._seen_in(facts, pixels)]
+        flags = [*self._told_by_dicom(facts), *self._seen_in(facts, pixels)]
         score = self.features.score(features)
         accepted = not flags and score <= self.features.refuse_above
         if not score <= 1:
             flags.append(Flag.OUT_OF_DISTRIBUTION)
         return Quality(accepted, tuple(flag.value for flag in flags), round(score, 4))
+
+    def _told_by_dicom(self, facts: ImageFacts) -> list[Flag]:
+        flags = []
+        if facts.modality is not None and facts.modality not in _MODALITIES:
+            flags.append(Flag.WRONG_MODALITY)
+        if facts.view is not None and facts.view not in _FRONTAL_VIEWS:
+            flags.append(Flag.WRONG_VIEW)
+        age, ages = facts.age_years, self.age_years
+        if age is not None and ages is not None and not ages[0] <= age < ages[1]:
+            flags.append(Flag.WRONG_AGE)
+        return flags
 
     def _seen_in(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
         flags = []
@@ -218,12 +233,3 @@ def _cells(
         sides.append((edges[:-1], np.diff(edges)))
     (rows, heights), (columns, widths) = sides
     return rows, columns, np.outer(heights, widths).astype(np.float64)
-
-
-def _told_by_dicom(facts: ImageFacts) -> list[Flag]:
-    flags = []
-    if facts.modality is not None and facts.modality not in _MODALITIES:
-        flags.append(Flag.WRONG_MODALITY)
-    if facts.view is not None and facts.view not in _FRONTAL_VIEWS:
-        flags.append(Flag.WRONG_VIEW)
-    return flags

@@ -31,6 +31,8 @@ from edge_runtime.scores import label_probabilities
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge_runtime.site import SiteProfile
+
 MAX_FILE_BYTES = 256_000_000
 # What `Examination.stages` times. The hash is counted where it is waited for.
 STAGES = ("read", "decode", "preprocess", "infer", "post")
@@ -65,9 +67,11 @@ class Screener:
         pool: EnginePool,
         operating_point: OperatingPoint,
         force: bool = False,
+        temperature: float | None = None,
     ) -> None:
         self.bundle, self.operating_point, self.force = bundle, operating_point, force
         self._pool = pool
+        self.temperature = temperature or bundle.manifest.calibration.temperature
         self._offset = np.array(pool.file.logit_offset)
         # With one image at a time a second processor is idle while the first one decodes.
         self._overlap = pool.size == 1 and default_threads() > 1
@@ -79,6 +83,11 @@ class Screener:
         """The engine in use, with its version."""
         return self._pool.name
 
+    @property
+    def engine_family(self) -> str:
+        """Engines of one family give the same numbers."""
+        return self._pool.family
+
     @classmethod
     def load(
         cls,
@@ -89,6 +98,7 @@ class Screener:
         parallel: int = 1,
         operating_point: str | None = None,
         threshold: float | None = None,
+        site: SiteProfile | str | os.PathLike[str] | None = None,
         force: bool = False,
         check: bool = True,
     ) -> Screener:
@@ -101,6 +111,7 @@ class Screener:
             parallel: How many threads may be inside the model at the same time.
             operating_point: A name from the manifest; by default the manifest's own default.
             threshold: A probability in (0, 1) instead of a named operating point.
+            site: A site profile, or its file: its operating point and temperature.
             force: Give a probability also for images that the quality gate refuses; their record
                 says so.
             check: Compare one known-answer vector before anything is screened.
@@ -108,7 +119,8 @@ class Screener:
         Raises:
             BundleError: The bundle is incomplete or altered.
             EngineError: No engine, or it gives wrong answers here.
-            InvalidValueError: No such operating point, or a threshold outside (0, 1).
+            InvalidValueError: No such operating point, a threshold outside (0, 1), or a site
+                profile that was made for another bundle or family of engines.
         """
         opened = load_bundle(bundle)
         point = opened.manifest.operating_point(operating_point)
@@ -116,7 +128,14 @@ class Screener:
             if not 0 < threshold < 1:
                 raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
             point = dataclasses.replace(point, name="custom", threshold=threshold, uncertain=None)
-        screener = cls(opened, EnginePool(engine, opened, threads, parallel), point, force)
+        pool = EnginePool(engine, opened, threads, parallel)
+        temperature = None
+        if site is not None:
+            profile = _site_profile(site, opened.sha256, pool.family)
+            temperature = profile.temperature
+            if operating_point is None and threshold is None:
+                point = profile.operating_point
+        screener = cls(opened, pool, point, force, temperature)
         if check:
             for answer in opened.manifest.known_answers[:1]:
                 screener.check_known_answer(answer)
@@ -232,7 +251,7 @@ class Screener:
     def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
         """Calibrated probability of each label of the bundle."""
         manifest = self.bundle.manifest
-        values = label_probabilities(logits, manifest.calibration.temperature)
+        values = label_probabilities(logits, self.temperature)
         return dict(zip(manifest.labels, values, strict=True))
 
     def check_known_answer(self, answer: KnownAnswer) -> float | None:
@@ -364,6 +383,26 @@ class Digest:
             with self._done:
                 pass
         return self._hex
+
+
+def _site_profile(
+    site: SiteProfile | str | os.PathLike[str], bundle_sha256: str, family: str
+) -> SiteProfile:
+    from edge_runtime.site import SiteProfile, load_profile
+
+    profile = site if isinstance(site, SiteProfile) else load_profile(site)
+    if profile.bundle_sha256 != bundle_sha256:
+        raise InvalidValueError(
+            f"the site profile {profile.name!r} was made for bundle "
+            f"{profile.bundle_sha256[:16]}… ({profile.model}), this is {bundle_sha256[:16]}…; "
+            "calibrate again with this one"
+        )
+    if profile.engine_family != family:
+        raise InvalidValueError(
+            f"the site profile {profile.name!r} was made on {profile.engine}; engines of family "
+            f"{family} score a little differently, calibrate again or use that engine"
+        )
+    return profile
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

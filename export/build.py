@@ -13,6 +13,9 @@ from edge_runtime.calibration import SPLIT, choose_operating_points, fit_tempera
 from edge_runtime.engines import Engine, litert, onnxruntime
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.manifest import SCHEMA, Calibration, Manifest, Outputs
+from edge_runtime.quality import QualityGate
+from edge_runtime.readers.facts import ImageFacts
+from edge_runtime.reference import Reference, make_reference
 from edge_runtime.scores import disease_logit
 from edge_runtime.versions import installed_versions
 from export import gate
@@ -114,6 +117,7 @@ def build_bundle(
         gate.run_engine(int8.engine, train, "train: features")[1],
         int8.validation_features,
     )
+    reference = _reference(quality, int8, validation, temperature)
     provenance = _provenance(run, [image.path for image in representative_images])
     rows, columns, units = core.output["map"].shape[1:]
     outputs = Outputs(
@@ -137,6 +141,7 @@ def build_bundle(
         metrics=metrics,
         provenance=provenance,
         quality=quality,
+        reference=reference,
     )
     return write_bundles(
         draft,
@@ -144,6 +149,24 @@ def build_bundle(
             float_output: [c for c in converted if c.precision == "float32"],
             output: [c for c in converted if c.precision == "int8"],
         },
+    )
+
+
+def _reference(
+    quality: QualityGate, int8: Converted, validation: NDArray[np.uint8], temperature: float
+) -> Reference:
+    """What the validation images look like to the runtime, for the drift watch."""
+    verdicts = [
+        quality.judge(ImageFacts(1000, 1000), pixels, features)
+        for pixels, features in zip(validation, int8.validation_features, strict=True)
+    ]
+    accepted = np.array([verdict.accepted for verdict in verdicts])
+    logits = disease_logit(int8.validation) / temperature
+    return make_reference(
+        SPLIT,
+        logits[accepted],
+        [verdict.ood_score for verdict in verdicts if verdict.ood_score is not None],
+        int((~accepted).sum()),
     )
 
 

@@ -22,6 +22,8 @@ _REFUSE_ABOVE = 1.75
 _MIN_SIDE_PX = 128
 _MAX_ASPECT = 2.5
 _MAX_CHROMA = 20.0
+# The data set's children are one to five years old (Kermany et al., Cell 2018).
+_AGE_YEARS = (1.0, 6.0)
 
 
 def fit_quality_gate(
@@ -45,6 +47,7 @@ def fit_quality_gate(
         template=tuple(round(float(value), 5) for value in template),
         min_correlation=round(float(max(0.0, np.quantile(correlation, 0.0005) - 0.1)), 4),
         features=_fit_features(train_features, validation_features),
+        age_years=_AGE_YEARS,
         fitted_on=f"{len(train_pixels)} training and {len(validation_features)} validation images",
     )
 

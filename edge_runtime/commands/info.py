@@ -12,7 +12,8 @@ from edge_runtime import __version__
 from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.commands import listen, serve
 from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
+from edge_runtime.engine_names import ENGINE_NAMES, REQUIRES
+from edge_runtime.engines import choose_engine, engine_module
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.estimates import Estimate
 from edge_runtime.readers import dicom
@@ -48,9 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     except CxrEdgeError as error:
         automatic = f"none: {error}"
     engines = {
-        name: "installed"
-        if engine_module(name).is_available()
-        else f"missing: {engine_module(name).REQUIRES}"
+        name: "installed" if engine_module(name).is_available() else f"missing: {REQUIRES[name]}"
         for name in ENGINE_NAMES
     }
     facts = {

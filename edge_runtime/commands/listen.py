@@ -7,9 +7,11 @@ import importlib.util
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
+    add_audit_option,
     add_decision_options,
     add_force_option,
     add_model_options,
+    open_audit,
     positive_int,
 )
 from edge_runtime.engines import default_threads
@@ -51,6 +53,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add_model_options(parser)
     add_decision_options(parser)
     add_force_option(parser)
+    add_audit_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -68,7 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
+    audit = open_audit(arguments)
+
     def said(record: Record) -> None:
+        if audit:
+            audit.record(record)
         # No identifier of a patient or a study, only the hash of what came.
         digest = (record.sha256 or "")[:16]
         log.say(

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
+from typing import TYPE_CHECKING
 
-from edge_runtime.engines import ENGINE_NAMES
+from edge_runtime.engine_names import ENGINE_NAMES
 from edge_runtime.screener import Screener
+
+if TYPE_CHECKING:
+    from edge_runtime.audit_log import AuditLog
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +35,25 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=float, metavar="X", help="probability instead of an operating point"
     )
 
+    parser.add_argument(
+        "--site", metavar="FILE", help="site profile of `cxr-edge calibrate`: its operating point"
+    )
+
+
+def add_audit_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--audit", metavar="DIR", help="append every result to the hash-chained log in DIR"
+    )
+
+
+def open_audit(arguments: argparse.Namespace) -> AuditLog | None:
+    """The log that --audit names."""
+    if arguments.audit is None:
+        return None
+    from edge_runtime.audit_log import AuditLog
+
+    return AuditLog(arguments.audit, site=arguments.site and os.path.basename(arguments.site))
+
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -48,6 +72,7 @@ def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
         parallel=parallel,
         operating_point=getattr(arguments, "operating_point", None),
         threshold=getattr(arguments, "threshold", None),
+        site=getattr(arguments, "site", None),
         force=getattr(arguments, "force", False),
     )
     # From here on there is garbage (see `cli.run`); what was loaded is none of it.

@@ -8,9 +8,11 @@ import sys
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
+    add_audit_option,
     add_decision_options,
     add_force_option,
     add_model_options,
+    open_audit,
 )
 from edge_runtime.engines import default_threads
 from edge_runtime.service import StopSignal, load_tested_screener
@@ -28,6 +30,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add_model_options(parser)
     add_decision_options(parser)
     add_force_option(parser)
+    add_audit_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -40,7 +43,15 @@ def run(arguments: argparse.Namespace) -> int:
     # Whatever an engine prints must not end up between the responses.
     responses = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    count = serve_pipe(screener, sys.stdin.buffer, responses, workers, lambda: stop.is_set)
+    audit = open_audit(arguments)
+    count = serve_pipe(
+        screener,
+        sys.stdin.buffer,
+        responses,
+        workers,
+        lambda: stop.is_set,
+        audit.record if audit else lambda record: None,
+    )
     responses.close()
     print(f"{count} requests answered by {screener.engine_name}", file=sys.stderr)
     return 0

@@ -12,10 +12,12 @@ from collections.abc import Collection, Iterator
 from edge_runtime.batch import examine_many
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
+    add_audit_option,
     add_decision_options,
     add_force_option,
     add_model_options,
     load_screener,
+    open_audit,
 )
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError, InvalidValueError
@@ -46,6 +48,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add_model_options(parser)
     add_decision_options(parser)
     add_force_option(parser)
+    add_audit_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -63,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     done = _prepare_output(arguments, screener)
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
+    audit = open_audit(arguments)
     with contextlib.closing(RecordWriter(arguments.output, arguments.format)) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
         results = examine_many(
@@ -71,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.closing(results):
             for result in results:
                 writer.write(result.record)
+                if audit:
+                    audit.record(result.record)
                 counts[result.record.decision or result.record.status] += 1
                 if arguments.heatmaps:
                     _write_heatmap(arguments.heatmaps, result)

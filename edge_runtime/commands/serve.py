@@ -11,9 +11,11 @@ import socket
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
+    add_audit_option,
     add_decision_options,
     add_force_option,
     add_model_options,
+    open_audit,
     positive_int,
 )
 from edge_runtime.engines import default_threads
@@ -55,6 +57,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add_model_options(parser)
     add_decision_options(parser)
     add_force_option(parser)
+    add_audit_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -80,7 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     settings = ServeSettings(
         workers, arguments.queue, arguments.max_bytes, arguments.timeout, token, tuple(hosts)
     )
-    app = make_app(screener, settings)
+    audit = open_audit(arguments)
+    app = make_app(screener, settings, audit.record if audit else lambda record: None)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -7,7 +7,8 @@ import sys
 
 from edge_runtime.bundle import DEFAULT_BUNDLE, load_bundle
 from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.engines import ENGINE_NAMES, engine_module
+from edge_runtime.engine_names import ENGINE_NAMES
+from edge_runtime.engines import engine_module
 from edge_runtime.errors import EngineError
 from edge_runtime.screener import Screener
 

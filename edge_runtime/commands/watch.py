@@ -6,9 +6,11 @@ import argparse
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
+    add_audit_option,
     add_decision_options,
     add_force_option,
     add_model_options,
+    open_audit,
 )
 from edge_runtime.engines import default_threads
 from edge_runtime.output import table_line
@@ -42,6 +44,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add_model_options(parser)
     add_decision_options(parser)
     add_force_option(parser)
+    add_audit_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -52,7 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
+    audit = open_audit(arguments)
+
     def said(record: Record) -> None:
+        if audit:
+            audit.record(record)
         # File names can hold names of patients: programs get the hash, people at the box the line.
         text = "screened" if arguments.log_json else table_line(record)
         log.say(

@@ -1,7 +1,7 @@
 """Inference engines: one module each with the same names, chosen by `choose_engine`.
 
 An engine module has NAME, FORMAT (which model file it reads), FAMILY (engines of a family give
-the same bytes), REQUIRES (what to install), `is_available()` and `load(model, threads)`.
+the same bytes), `is_available()` and `load(model, threads)`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from edge_runtime.bundle import Bundle
+from edge_runtime.engine_names import ENGINE_NAMES, REQUIRES
 from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.manifest import BundledFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-# In the order in which `auto` tries them.
-ENGINE_NAMES = ("litert", "onnxruntime", "tflite-runtime")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +65,7 @@ def choose_engine(name: str, bundle: Bundle) -> tuple[ModuleType, BundledFile]:
     if name != "auto":
         module = engine_module(name)
         if not module.is_available():
-            raise EngineError(f"engine {name} is not installed: {module.REQUIRES}")
+            raise EngineError(f"engine {name} is not installed: {REQUIRES[name]}")
         file = bundle.manifest.model_file(module.FORMAT)
         if file is None:
             raise EngineError(
@@ -79,7 +77,7 @@ def choose_engine(name: str, bundle: Bundle) -> tuple[ModuleType, BundledFile]:
         file = bundle.manifest.model_file(module.FORMAT)
         if file is not None and module.is_available():
             return module, file
-    remedies = "; or ".join(engine_module(n).REQUIRES for n in ENGINE_NAMES)
+    remedies = "; or ".join(REQUIRES[n] for n in ENGINE_NAMES)
     raise EngineError(f"no inference engine is installed: {remedies}")
 
 

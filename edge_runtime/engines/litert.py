@@ -10,7 +10,6 @@ from edge_runtime.errors import EngineError
 NAME = "litert"
 FORMAT = "tflite"
 FAMILY = "litert-xnnpack"
-REQUIRES = "pip install ai-edge-litert"
 
 
 def is_available() -> bool:

@@ -14,7 +14,6 @@ from edge_runtime.errors import EngineError
 NAME = "onnxruntime"
 FORMAT = "onnx"
 FAMILY = "onnxruntime"
-REQUIRES = "pip install onnxruntime"
 
 
 def is_available() -> bool:

@@ -6,13 +6,13 @@ import importlib.util
 
 import numpy as np
 
+from edge_runtime.engine_names import REQUIRES
 from edge_runtime.engines.interpreter import InterpreterEngine, version_of
 from edge_runtime.errors import EngineError
 
 NAME = "tflite-runtime"
 FORMAT = "tflite"
 FAMILY = "tflite-builtin"
-REQUIRES = 'pip install tflite-runtime "numpy<2" (Python up to 3.11)'
 
 
 def is_available() -> bool:
@@ -29,7 +29,7 @@ def load(model: bytes, threads: int) -> InterpreterEngine:
         # Importing it would fail deep inside with `_ARRAY_API not found`.
         raise EngineError(
             f"engine {NAME} was built for numpy 1 and numpy {np.__version__} is installed: "
-            f"{REQUIRES}"
+            f"{REQUIRES[NAME]}"
         )
     try:
         import tflite_runtime

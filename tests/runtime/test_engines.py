@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle import load_bundle
-from edge_runtime.engines import ENGINE_NAMES, choose_engine, engine_module
+from edge_runtime.engine_names import ENGINE_NAMES
+from edge_runtime.engines import choose_engine, engine_module
 from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.phantom import draw_phantom
 from edge_runtime.preprocess import prepare_pixels

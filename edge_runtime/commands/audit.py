@@ -1,0 +1,128 @@
+"""Look into the audit log: is it whole, what does it hold, did something drift?"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections import Counter
+
+from edge_runtime.commands.formatter import HelpFormatter
+
+_COLUMNS = (
+    "n", "time", "event", "image", "status", "probability", "decision", "operating_point",
+    "threshold", "flags", "ood_score", "error", "bundle", "engine", "site", "hash",
+)  # fmt: skip
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "audit",
+        formatter_class=HelpFormatter,
+        help="verify, export or sum up the audit log; watch for drift",
+        description="The log is written by `--audit DIR` of screen, watch, serve, pipe and "
+        "listen. `verify` names every altered or missing line; `drift` says in words what has "
+        "changed since the calibration.",
+        epilog="example: cxr-edge audit verify audit/; cxr-edge audit drift audit/ --last 200",
+    )
+    parser.add_argument("action", choices=("verify", "export", "summary", "drift"))
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("--json", action="store_true", help="JSON instead of text (not export)")
+    parser.add_argument("--last", type=int, default=200, metavar="N", help="drift: images")
+    parser.add_argument("--site", metavar="FILE", help="drift: compare with this site's images")
+    parser.add_argument("--bundle", metavar="DIR", help="drift: else with this bundle's")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    actions = {"verify": _verify, "export": _export, "summary": _summary, "drift": _drift}
+    return actions[arguments.action](arguments)
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    from edge_runtime.audit_log import verify_log
+
+    count, problems = verify_log(arguments.folder)
+    if arguments.json:
+        print(json.dumps({"entries": count, "problems": [str(p) for p in problems]}, indent=1))
+    else:
+        for problem in problems:
+            print(problem)
+        print(f"{count} entries, {'NOT WHOLE' if problems else 'whole and unaltered'}")
+    return 1 if problems else 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from edge_runtime.audit_log import read_log
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for entry in read_log(arguments.folder):
+        cells = [entry.get(column) for column in _COLUMNS]
+        writer.writerow([" ".join(c) if isinstance(c, list) else c for c in cells])
+    return 0
+
+
+def _summary(arguments: argparse.Namespace) -> int:
+    from edge_runtime.audit_log import read_log
+
+    events: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
+    models: Counter[str] = Counter()
+    days: Counter[str] = Counter()
+    flags: Counter[str] = Counter()
+    for entry in read_log(arguments.folder):
+        events[str(entry.get("event"))] += 1
+        if entry.get("event") == "result":
+            outcomes[str(entry.get("decision") or entry.get("status"))] += 1
+            models[f"{str(entry.get('bundle'))[:16]} on {entry.get('engine')}"] += 1
+            days[str(entry.get("time"))[:10]] += 1
+            flags.update(map(str, entry.get("flags") or []))
+    parts = {
+        "events": events, "outcomes": outcomes, "models": models, "flags": flags, "days": days
+    }  # fmt: skip
+    if arguments.json:
+        print(json.dumps({name: dict(sorted(c.items())) for name, c in parts.items()}, indent=1))
+        return 0
+    for name, counter in parts.items():
+        for key, value in sorted(counter.items()):
+            print(f"{name:10} {value:8} {key}")
+    return 0
+
+
+def _drift(arguments: argparse.Namespace) -> int:
+    from edge_runtime.audit_log import read_log
+    from edge_runtime.bundle import load_bundle
+    from edge_runtime.drift import ALPHA, measure_drift
+    from edge_runtime.errors import InvalidValueError
+    from edge_runtime.parse import to_mapping
+
+    if arguments.site:
+        from edge_runtime.site import load_profile
+
+        profile = load_profile(arguments.site)
+        reference, bundle = profile.reference, profile.bundle_sha256
+    else:
+        opened = load_bundle(arguments.bundle)
+        if opened.manifest.reference is None:
+            raise InvalidValueError(f"{opened.folder} has no reference; give --site")
+        reference, bundle = opened.manifest.reference, opened.sha256
+    entries = [
+        entry
+        for entry in read_log(arguments.folder)
+        # Scores of another model are no drift.
+        if entry.get("event") == "result" and entry.get("bundle") == bundle
+    ]
+    report = measure_drift(entries[-arguments.last :], reference)
+    if arguments.json:
+        print(json.dumps(to_mapping(report), indent=1))
+    else:
+        print(f"the last {report.images} images against {report.reference}:")
+        for finding in report.findings:
+            print(f"  {finding.text} (p = {finding.p_value:.3g})")
+        print(
+            f"{'CHANGED' if report.changed else 'no change'}; on unchanged images this is wrong in "
+            f"fewer than {ALPHA:.0%} of all looks"
+        )
+    return 1 if report.changed else 0

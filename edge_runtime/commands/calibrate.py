@@ -1,0 +1,93 @@
+"""Choose this site's own threshold on its labelled images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.commands.options import add_model_options, load_screener
+from edge_runtime.engines import default_threads
+from edge_runtime.errors import InvalidValueError
+
+
+def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = verbs.add_parser(
+        "calibrate",
+        formatter_class=HelpFormatter,
+        help="choose this site's own threshold on its labelled images",
+        description="Screens labelled images and says, for every threshold and this site's "
+        "prevalence, what would be found, missed and referred. A policy chooses one and writes a "
+        "site profile for --site. Nothing leaves this machine.",
+        epilog="example: cxr-edge calibrate --images x/ --labels x.csv --prevalence 0.2 "
+        "--min-sensitivity 0.95 --output site.json --report site.html",
+    )
+    parser.add_argument("--images", required=True, metavar="DIR")
+    parser.add_argument(
+        "--labels", required=True, metavar="CSV", help="columns file, label (1/0), and strata"
+    )
+    parser.add_argument(
+        "--prevalence", type=float, required=True, metavar="X", help="disease among the screened"
+    )
+    parser.add_argument("--strata", default="", metavar="A,B", help="columns to report by")
+    parser.add_argument("--name", default="site", help="what the profile is called")
+    parser.add_argument("--min-sensitivity", type=float, metavar="X", help="policy")
+    parser.add_argument("--max-referred", type=float, metavar="N", help="policy: per 1,000")
+    parser.add_argument(
+        "--costs", metavar="MISSED,ALARM", help="policy where no other is given; shown anyway"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the site profile (needs a policy)")
+    parser.add_argument("--table", metavar="FILE", help="write every threshold as JSON")
+    parser.add_argument("--report", metavar="FILE", help="write an HTML page")
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from edge_runtime.parse import to_mapping
+    from edge_runtime.site import Policy, save_profile
+    from edge_runtime.site_calibration import calibrate, read_labels, render_text
+
+    costs = _costs(arguments.costs)
+    policy = None
+    if arguments.min_sensitivity is not None or arguments.max_referred is not None or costs:
+        policy = Policy(arguments.min_sensitivity, arguments.max_referred, *(costs or (None, None)))
+    if arguments.output and policy is None:
+        raise InvalidValueError(
+            "a profile needs a policy: --min-sensitivity, --max-referred or --costs"
+        )
+    strata = [name for name in arguments.strata.split(",") if name]
+    labelled = read_labels(arguments.labels, arguments.images, strata)
+    workers = arguments.threads or default_threads()
+    screener = load_screener(arguments, parallel=workers)
+    result = calibrate(
+        screener, labelled, arguments.prevalence, policy, costs, arguments.name, workers
+    )
+    sys.stdout.write(render_text(result))
+    if arguments.table:
+        with open(arguments.table, "w", encoding="utf-8") as file:
+            json.dump(to_mapping(result.rows), file, indent=1)
+    if arguments.report:
+        from edge_runtime.site_report import render_page
+
+        with open(arguments.report, "w", encoding="utf-8") as file:
+            file.write(render_page(result))
+    if result.profile is None:
+        return 0 if policy is None else 1
+    if arguments.output:
+        save_profile(result.profile, arguments.output)
+        print(f"profile written to {arguments.output}: use it with --site", file=sys.stderr)
+    return 0
+
+
+def _costs(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        missed, alarm = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InvalidValueError(f"--costs takes MISSED,ALARM, got {text!r}") from error
+    if missed <= 0 or alarm <= 0:
+        raise InvalidValueError("costs must be above 0")
+    return missed, alarm
