@@ -30,13 +30,19 @@ class OutputError(CxrEdgeError):
 class RecordWriter:
     """Appends records one whole line at a time, to a file or standard output."""
 
-    def __init__(self, path: str | None, format_name: str) -> None:
+    def __init__(self, path: str | None, format_name: str, language: str = "en") -> None:
         """Open `path` to append to it, or take standard output where it is None.
+
+        Args:
+            path: Of the file.
+            format_name: One of FORMATS.
+            language: Of the table; JSON Lines and CSV are the same in all languages.
 
         Raises:
             OutputError: The file cannot be opened.
         """
         self._format, self._name = format_name, path or "standard output"
+        self._language = language
         try:
             # Unbuffered: a line is either in the file or was refused, nothing waits to fail later.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -63,8 +69,12 @@ class RecordWriter:
             self._write_line(record.to_json())
         elif self._format == "csv":
             self._write_line(csv_line(_csv_cells(record)))
-        else:
+        elif self._language == "en":
             self._write_line(table_line(record))
+        else:
+            from edge_runtime.messages import localised_line
+
+            self._write_line(localised_line(record, self._language))
 
     def sync(self) -> None:
         """Make sure that everything is on the disk, now.

@@ -44,6 +44,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--heatmaps", metavar="DIR", help="write an overlay picture per image")
     parser.add_argument("--report", metavar="FILE", help="write one HTML page of all results")
+    parser.add_argument(
+        "--lang", metavar="CODE", help="of the table: en, fr, es, pt; default: the system's"
+    )
     parser.add_argument("--timings", action="store_true", help="add timing_ms to the records")
     add_model_options(parser)
     add_decision_options(parser)
@@ -64,10 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     done = _prepare_output(arguments, screener)
+    language = _language(arguments)
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
     audit = open_audit(arguments)
-    with contextlib.closing(RecordWriter(arguments.output, arguments.format)) as writer:
+    with contextlib.closing(RecordWriter(arguments.output, arguments.format, language)) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
         results = examine_many(
             screener, _inputs(arguments, done, counts), workers, arguments.timings
@@ -107,6 +111,18 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.heatmaps:
         os.makedirs(arguments.heatmaps, exist_ok=True)
+
+
+def _language(arguments: argparse.Namespace) -> str:
+    if arguments.format != "table":
+        return "en"
+    asked = arguments.lang or os.environ.get("CXR_EDGE_LANG") or os.environ.get("LC_ALL")
+    asked = asked or os.environ.get("LANG") or "en"
+    if asked[:2].lower() in ("en", "c", "c.", "po"):
+        return "en"  # most machines; the catalogue need not be opened
+    from edge_runtime.messages import choose_language
+
+    return choose_language(arguments.lang)
 
 
 def _prepare_output(

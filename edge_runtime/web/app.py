@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime import __version__
 from edge_runtime.heatmap import heat_layer, overlay
+from edge_runtime.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.record import Record
 from edge_runtime.screener import Examination, Screener
 from edge_runtime.web.metrics import Metrics
@@ -103,6 +104,12 @@ def make_app(
             }
         )
 
+    async def messages(request: Request) -> Response:
+        asked = request.query_params.get("lang")
+        language = asked if asked in LANGUAGES else None
+        language = language or accepted_language(request.headers.get("accept-language", ""))
+        return JSONResponse({"language": language, "messages": dict(catalogue(language))})
+
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         service.ready = True
@@ -114,6 +121,7 @@ def make_app(
         Route("/v1/screen", service.screen, methods=["POST"]),
         Route("/v1/heatmap", service.heatmap, methods=["POST"]),
         Route("/v1/info", info, methods=["GET"]),
+        Route("/v1/messages", messages, methods=["GET"]),
         Route("/healthz", lambda request: PlainTextResponse("ok\n"), methods=["GET"]),
         Route("/readyz", service.readiness, methods=["GET"]),
         Route("/metrics", lambda request: PlainTextResponse(metrics.text()), methods=["GET"]),
@@ -278,7 +286,7 @@ def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
 class _Guard:
     """Host header, token, security headers, and the count of responses."""
 
-    _OPEN = frozenset({*_PAGES, "/healthz", "/readyz"})
+    _OPEN = frozenset({*_PAGES, "/healthz", "/readyz", "/v1/messages"})
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics

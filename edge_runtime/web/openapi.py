@@ -122,6 +122,25 @@ def describe_api(max_bytes: int, token: bool) -> dict[str, Any]:
                     | refusals(),
                 }
             },
+            "/v1/messages": {
+                "get": {
+                    "summary": "Sentences for codes, in the language that the client accepts",
+                    "parameters": [
+                        {
+                            "name": "lang",
+                            "in": "query",
+                            "schema": {"type": "string"},
+                        }
+                    ],
+                    "responses": {
+                        "200": {
+                            "description": "Key to sentence.",
+                            "content": {"application/json": {"schema": {"type": "object"}}},
+                        }
+                    }
+                    | refusals(),
+                }
+            },
             "/healthz": {
                 "get": {
                     "summary": "Is the process alive?",

@@ -302,7 +302,7 @@ def test_the_page_in_a_browser(
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.goto(server)
-    page.get_by_text("operating point screening").wait_for()
+    page.get_by_text("operating point screening").first.wait_for()
     # By keyboard: the file field is the first stop after the page's top.
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"

@@ -2,6 +2,20 @@
 const $ = (id) => document.getElementById(id);
 const records = [];
 let info = null;
+let words = {};
+
+function say(key) {
+  return words[key] || key.slice(key.indexOf(".") + 1).replaceAll("_", " ");
+}
+
+async function translate() {
+  const answer = await fetch("v1/messages" + location.search);
+  if (!answer.ok) return;
+  const found = await answer.json();
+  words = found.messages;
+  document.documentElement.lang = found.language;
+  for (const node of document.querySelectorAll("[data-say]")) node.textContent = say(node.dataset.say);
+}
 
 function headers() {
   const token = sessionStorage.getItem("token");
@@ -14,7 +28,8 @@ async function start() {
   if (!answer.ok) { $("model").textContent = "A token is needed."; return; }
   info = await answer.json();
   $("model").textContent = info.model.name + " " + info.model.version + " on " + info.engine +
-    "; operating point " + info.operating_point + ": pneumonia from " + info.threshold.toFixed(4);
+    "; " + say("page.point") + " " + info.operating_point + ": " + say("decision.pneumonia") +
+    " ≥ " + info.threshold.toFixed(4);
   $("use").textContent = info.intended_use;
 }
 
@@ -59,10 +74,11 @@ async function screenOne(file) {
 function show(item, record) {
   item.replaceChildren();
   item.dataset.status = record.status;
-  const words = element("div", "words");
-  words.append(element("h3", "", record.source));
+  const text = element("div", "words");
+  text.append(element("h3", "", record.source));
   const verdict = record.decision || record.status;
-  words.append(element("p", "decision " + verdict, verdict));
+  text.append(element("p", "decision " + verdict,
+    say((record.decision ? "decision." : "status.") + verdict)));
   if (record.probability !== null) {
     const scale = element("div", "scale " + verdict);
     const value = element("div", "value");
@@ -71,14 +87,17 @@ function show(item, record) {
     cut.style.left = 100 * record.threshold + "%";
     cut.title = "operating point";
     scale.append(value, cut);
-    words.append(scale);
-    words.append(element("p", "", "probability " + record.probability.toFixed(4) +
-      ", operating point " + record.operating_point + " at " + record.threshold.toFixed(4)));
+    text.append(scale);
+    text.append(element("p", "", say("page.probability") + " " + record.probability.toFixed(4) +
+      ", " + say("page.point") + " " + record.operating_point + ": " + record.threshold.toFixed(4)));
   }
-  if (record.error) words.append(element("p", "error", record.error.message));
+  if (record.error) {
+    text.append(element("p", "error", say("error." + record.error.code)));
+    text.append(element("p", "quiet", record.error.message));
+  }
   const flags = record.quality ? record.quality.flags : [];
-  if (flags.length) words.append(element("p", "quiet", "quality: " + flags.join(", ").replaceAll("_", " ")));
-  item.append(words);
+  for (const flag of flags) text.append(element("p", "quiet", say("flag." + flag)));
+  item.append(text);
 }
 
 async function showPicture(item, file) {
@@ -159,4 +178,4 @@ $("token-save").addEventListener("click", () => {
   sessionStorage.setItem("token", $("token").value);
   start();
 });
-start();
+translate().then(start);
