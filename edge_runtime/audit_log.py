@@ -106,6 +106,7 @@ class AuditLog:
         try:
             head = _read_head(self._folder)
         except FileNotFoundError:
+            self._write_head()  # before the first line, so that no line is ever without it
             return "head.json was missing" if self._last.number else None
         except (OSError, ValueError, KeyError, TypeError):
             return "head.json was damaged"

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Screener
+from edge_runtime.bundle import load_bundle
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.phantom import draw_phantom
 from edge_runtime.quality import Flag
@@ -130,3 +131,17 @@ def test_a_refused_image_in_a_batch_is_exit_1(cxr_edge: Run, tmp_path: Path) -> 
     assert result.returncode == 1 and len(records) == 2
     assert {r["status"] for r in records} == {"rejected"}
     assert "2 rejected" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("age", "flagged"), [(0.5, True), (1.0, False), (5.9, False), (6.0, True), (40, True)]
+)
+def test_an_age_outside_the_intended_use_is_flagged(
+    bundle: Path, age: float, flagged: bool
+) -> None:
+    gate = load_bundle(bundle).manifest.quality
+    assert gate is not None
+    gate = dataclasses.replace(gate, age_years=(1.0, 6.0))
+    flags = gate._told_by_dicom(ImageFacts(1000, 1000, age_years=age))
+    assert (Flag.WRONG_AGE in flags) == flagged
+    assert gate._told_by_dicom(ImageFacts(1000, 1000)) == [], "no age told, none held against it"
