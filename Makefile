@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format bench train export audit scorecard clean
+.PHONY: help demo test fuzz lint format bench train export audit scorecard wheelhouse clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,7 +18,7 @@ demo: $(VENV)/.runtime  ## screen drawn radiographs with the built-in model: pro
 	$(BIN)/cxr-edge demo --output demo
 
 test: $(VENV)/.dev $(VENV)/.tflite-runtime  ## run all tests; what is missing here is skipped by name
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile
 
 lint: $(VENV)/.dev  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
@@ -52,6 +52,10 @@ audit: $(VENV)/.dev  ## what DATA holds and what is wrong with it: build/audit/i
 
 scorecard: $(VENV)/.dev  ## write docs/results.md from the evaluations in docs/results/recipes
 	$(BIN)/python -m benchmarks scorecard --output docs/results.md
+
+PLATFORM ?= aarch64
+wheelhouse: $(VENV)/.dev  ## all that a board needs to install with no network: PLATFORM=aarch64|armv7l|x86_64
+	$(BIN)/python deploy/wheelhouse.py $(PLATFORM) build/wheelhouse-$(PLATFORM)
 
 clean:  ## remove the environments and what was built
 	rm -rf $(VENV) .venv-* build dist demo .pytest_cache .mypy_cache .ruff_cache
