@@ -58,7 +58,8 @@ class Teacher:
     def _probability(self, model: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         size = tuple(model.input_shape[1:3])
         pixels = batch if batch.shape[1:3] == size else keras.ops.image.resize(batch, size)
-        logits = model(pixels, training=False)
+        # Compiled, unlike a plain call of the model: faster.
+        logits = model.predict_on_batch(pixels)
         out = keras.ops.sigmoid(logits) if self._sigmoid else keras.ops.softmax(logits)
         return np.asarray(keras.ops.convert_to_numpy(out))
 
