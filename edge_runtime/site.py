@@ -49,7 +49,7 @@ class ThresholdRow:
     found_per_1000: Estimate
     missed_per_1000: Estimate
     referred_per_1000: Estimate
-    cost_per_1000: float | None
+    cost_per_1000: Estimate | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _row(
     counts = confusion(positive, probability, threshold)
     sensitivity, specificity = counts.sensitivity, counts.specificity
     missed = _scaled(sensitivity, lambda s: 1000 * prevalence * (1 - s))
-    alarms = 1000 * (1 - prevalence) * (1 - specificity.value)
+    alarms = _scaled(specificity, lambda s: 1000 * (1 - prevalence) * (1 - s))
     return ThresholdRow(
         threshold=threshold,
         true_positive=counts.true_positive,
@@ -189,7 +189,7 @@ def _row(
         found_per_1000=_scaled(sensitivity, lambda s: 1000 * prevalence * s),
         missed_per_1000=missed,
         referred_per_1000=_referred(sensitivity, specificity, prevalence),
-        cost_per_1000=None if costs is None else missed.value * costs[0] + alarms * costs[1],
+        cost_per_1000=None if costs is None else _sum((costs[0], missed), (costs[1], alarms)),
     )
 
 
@@ -199,17 +199,19 @@ def _scaled(estimate: Estimate, scale) -> Estimate:  # type: ignore[no-untyped-d
 
 
 def _referred(sensitivity: Estimate, specificity: Estimate, prevalence: float) -> Estimate:
-    """Intervals of both added in quadrature: sick and healthy people are drawn independently."""
-    value = 1000 * (prevalence * sensitivity.value + (1 - prevalence) * (1 - specificity.value))
-    down = 1000 * math.hypot(
-        prevalence * (sensitivity.value - sensitivity.low),
-        (1 - prevalence) * (specificity.high - specificity.value),
+    return _sum(
+        (1000 * prevalence, sensitivity),
+        (1000 * (1 - prevalence), _scaled(specificity, lambda s: 1 - s)),
     )
-    up = 1000 * math.hypot(
-        prevalence * (sensitivity.high - sensitivity.value),
-        (1 - prevalence) * (specificity.value - specificity.low),
-    )
-    return Estimate(value, max(0.0, value - down), min(1000.0, value + up))
+
+
+def _sum(one: tuple[float, Estimate], other: tuple[float, Estimate]) -> Estimate:
+    """A weighted sum; intervals in quadrature, as sick and healthy people are independent draws."""
+    (a, x), (b, y) = one, other
+    value = a * x.value + b * y.value
+    down = math.hypot(a * (x.value - x.low), b * (y.value - y.low))
+    up = math.hypot(a * (x.high - x.value), b * (y.high - y.value))
+    return Estimate(value, max(0.0, value - down), value + up)
 
 
 def _ppv(counts, prevalence: float) -> Estimate:  # type: ignore[no-untyped-def]
@@ -273,7 +275,7 @@ def choose_row(rows: Sequence[ThresholdRow], policy: Policy, positives: int) -> 
         raise InvalidValueError(
             "a policy is needed: a sensitivity, referrals per 1,000, or both costs"
         )
-    return min(rows, key=lambda r: r.cost_per_1000 or 0.0)
+    return min(rows, key=lambda r: r.cost_per_1000.value if r.cost_per_1000 else 0.0)
 
 
 def images_to_show(sensitivity: float) -> int:

@@ -96,7 +96,7 @@ def _table(rows: Sequence[tuple[str, ThresholdRow]], chosen: ThresholdRow | None
             r.true_negative, r.false_negative, _short(r.sensitivity), _short(r.specificity),
             _short(r.ppv), _short(r.npv), _range(r.found_per_1000), _range(r.missed_per_1000),
             _range(r.referred_per_1000),
-            "" if r.cost_per_1000 is None else f"{r.cost_per_1000:.0f}",
+            "" if r.cost_per_1000 is None else _range(r.cost_per_1000),
         )  # fmt: skip
         mark = " class='chosen'" if chosen and chosen.threshold == r.threshold else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")

@@ -44,6 +44,13 @@ def add_audit_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audit", metavar="DIR", help="append every result to the hash-chained log in DIR"
     )
+    parser.add_argument(
+        "--audit-keep",
+        type=positive_int,
+        default=0,
+        metavar="N",
+        help="keep the log's last N files of 16 MB (the log says what went); default: all",
+    )
 
 
 def open_audit(arguments: argparse.Namespace) -> AuditLog | None:
@@ -52,7 +59,8 @@ def open_audit(arguments: argparse.Namespace) -> AuditLog | None:
         return None
     from edge_runtime.audit_log import AuditLog
 
-    return AuditLog(arguments.audit, site=arguments.site and os.path.basename(arguments.site))
+    site = arguments.site and os.path.basename(arguments.site)
+    return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site)
 
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:

@@ -64,8 +64,9 @@ def check_rows(positive: np.ndarray, probability: np.ndarray, prevalence: float)
             assert row.npv.value == pytest.approx(npv)
         alarms = 1000 * (1 - prevalence) * (1 - spec)
         cost = 50 * 1000 * prevalence * (1 - sens) + alarms
-        assert row.cost_per_1000 == pytest.approx(cost)
-        for e in (row.ppv, row.npv, row.referred_per_1000, row.missed_per_1000):
+        assert row.cost_per_1000 is not None and row.cost_per_1000.value == pytest.approx(cost)
+        intervals = (row.ppv, row.npv, row.referred_per_1000, row.missed_per_1000)
+        for e in (*intervals, row.found_per_1000, row.cost_per_1000):
             assert math.isnan(e.value) or e.low <= e.value <= e.high
 
 
@@ -99,7 +100,8 @@ def test_policies_choose_what_they_say() -> None:
     few = choose_row(rows, Policy(max_referred_per_1000=250), 1)
     assert few.referred_per_1000.value <= 250
     cheap = choose_row(rows, Policy(cost_missed=20.0, cost_false_alarm=1.0), 1)
-    assert cheap.cost_per_1000 == min(r.cost_per_1000 or 0 for r in rows)
+    costs = [r.cost_per_1000.value for r in rows if r.cost_per_1000]
+    assert cheap.cost_per_1000 and cheap.cost_per_1000.value == min(costs)
 
 
 def test_too_few_images_are_refused_with_the_number_that_would_do() -> None:
