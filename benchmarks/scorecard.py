@@ -35,6 +35,7 @@ class System:
     what: str
     recipes: tuple[str, ...]
     reported: str
+    note: str = ""  # in what our runs fall short of the recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,13 +205,14 @@ def _seeds(rows: Sequence[Row]) -> list[str]:
 
 
 def _here(system: System, rows: Sequence[Row]) -> str:
-    return "; ".join(
+    said = "; ".join(
         f"{row.test.recipe} seed {row.test.seed}: {row.test.auc.value:.4f}, "
         f"{row.point('balanced').accuracy.value:.4f}"
         + (" (random weights)" if row.test.weights == "none" and not _drawn(row) else "")
         for row in rows
         if row.test.recipe in system.recipes
     )
+    return f"{said}; {system.note}" if said and system.note else said
 
 
 def _drawn(row: Row) -> bool:
