@@ -9,22 +9,33 @@ from pathlib import Path
 
 from edge_runtime.errors import InvalidValueError
 
+_PAIR = "--bundle bundles/default --float bundles/default-float"
 # Section: (title, folder and file of the table, plots, command that prints it).
 _SECTIONS = (
-    ("Accuracy preserved, test split", "test/accuracy", ("roc", "scatter"), "accuracy"),
-    ("Accuracy preserved, another hospital's adults", "nih/accuracy", (), "accuracy"),
-    ("Under corruptions", "robustness/robustness", ("robustness",), "robustness"),
-    ("Under corruptions, another hospital's adults", "robustness-nih/robustness", (), "robustness"),
-    ("What quantisation does inside", "layers/layers", ("layers",), "layers"),
-    ("What the choices of the export cost", "choices/choices", (), "choices"),
-    ("The frontier", "pareto/pareto", ("pareto",), "pareto"),
-    ("One image: latency", "latency/latency", (), "latency"),
-    ("MLPerf's load generator", "loadgen/loadgen", (), "loadgen"),
-    ("Engines side by side", "peers/peers", ("peers",), "peers"),
-    ("Whole folders: throughput", "throughput/throughput", (), "throughput"),
-    ("A process: cold start and memory", "process/process", (), "process"),
+    ("Accuracy preserved, test split", "test/accuracy", ("roc", "scatter"),
+     f"accuracy {_PAIR} --data chest_xray/test"),
+    ("Accuracy preserved, another hospital's adults", "nih/accuracy", (),
+     f"accuracy {_PAIR} --data nih_external"),
+    ("Under corruptions", "robustness/robustness", ("robustness",),
+     f"robustness {_PAIR} --data chest_xray/test"),
+    ("Under corruptions, another hospital's adults", "robustness-nih/robustness", (),
+     f"robustness {_PAIR} --data nih_external"),
+    ("What quantisation does inside", "layers/layers", ("layers",),
+     f"layers {_PAIR} --data chest_xray/val"),
+    ("What the choices of the export cost", "choices/choices", (),
+     "choices runs/default --data chest_xray"),
+    ("The frontier", "pareto/pareto", ("pareto",),
+     "pareto bundles/tiny bundles/small bundles/default --data chest_xray/test"),
+    ("One image: latency", "latency/latency", (), "latency --data chest_xray_originals"),
+    ("MLPerf's load generator", "loadgen/loadgen", (), "loadgen --data chest_xray_originals"),
+    ("Engines side by side", "peers/peers", ("peers",),
+     "peers --float bundles/default-float --run runs/default --data chest_xray_originals"),
+    ("Whole folders: throughput", "throughput/throughput", (),
+     "throughput --data chest_xray_originals"),
+    ("A process: cold start and memory", "process/process", (),
+     "process --data chest_xray_originals"),
     ("Counted instructions", "counted/counted", (), "counted"),
-)
+)  # fmt: skip
 _INTRODUCTION = (
     "Every table below is what the command above it printed on the machine that it names; ratios "
     "are measured side by side in one run, so they carry over to other machines better than "
@@ -48,7 +59,7 @@ def run_report(results: Path, output: Path, page: Path) -> None:
         found += 1
         text = table.read_text(encoding="utf-8").strip()
         pictures = [p for p in (table.parent / f"{plot}.svg" for plot in plots) if p.is_file()]
-        command = f"python -m benchmarks {verb} --help"
+        command = f"python -m benchmarks {verb} --output {results}/{Path(name).parent}"
         markdown += [f"## {title}", "", f"`{command}`", "", text, ""]
         markdown += [f"![{title}]({_relative(picture, output)})" for picture in pictures]
         markdown += [""] if pictures else []
