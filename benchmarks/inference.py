@@ -30,7 +30,7 @@ from benchmarks.raw import (
     openvino_raw,
     tflite_raw,
 )
-from benchmarks.results import files_of, write_results
+from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError
 from edge_runtime.estimates import Estimate
@@ -136,7 +136,7 @@ def _measure(
             tqdm.write(f"skipped {name}: {error}")
     expected = [float(np.mean(ready["LiteRT invoke, float32"](p))) for p in pixels]
     errors = {
-        name: max(abs(_logit(name, invoke(p)) - e) for p, e in zip(pixels, expected, strict=True))
+        name: max(abs(float(np.mean(invoke(p))) - e) for p, e in zip(pixels, expected, strict=True))
         for name, invoke in ready.items()
         if "int8" not in name
     }
@@ -155,23 +155,17 @@ def _measure(
             rows.append(PeerRow(name, threads, None, None, None, notes[name]))
             continue
         ratios = np.array(times[name]) / floor
-        drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
-        low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
         rows.append(
             PeerRow(
                 name,
                 threads,
                 round(statistics.median(times[name]) * 1e3, 4),
-                Estimate(float(np.median(ratios)), float(low), float(high)),
+                median_ratio(ratios),
                 round(errors[name], 4) if name in errors else None,
                 "all processors" if name.startswith("Keras") else "",
             )
         )
     return rows
-
-
-def _logit(name: str, answer: NDArray[np.float32]) -> float:
-    return float(np.mean(answer))
 
 
 def _markdown(result: PeersResult) -> str:

@@ -22,7 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.raw import raw_invoke
-from benchmarks.results import files_of, write_results
+from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.bench import BenchResult, run_bench, table
 from edge_runtime.bundle import load_bundle
 from edge_runtime.engine_names import ENGINE_NAMES
@@ -99,8 +99,6 @@ def _to_floor(bundle: Path, engine: str, threads: int, paths: list[str], rounds:
     floors = [statistics.median(t[0] for t in times[path]) for path in paths]
     mine = [statistics.median(t[1] for t in times[path]) for path in paths]
     ratios = np.array(mine) / np.array(floors)
-    drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
-    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
     return ToFloor(
         screener.engine_name,
         threads,
@@ -108,7 +106,7 @@ def _to_floor(bundle: Path, engine: str, threads: int, paths: list[str], rounds:
         rounds,
         round(statistics.median(floors) * 1e3, 4),
         round(statistics.median(mine) * 1e3, 4),
-        Estimate(float(np.median(ratios)), float(low), float(high)),
+        median_ratio(ratios),
     )
 
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.estimates import Estimate
 from edge_runtime.inputs import find_inputs
 from edge_runtime.parse import to_mapping
 
@@ -20,6 +24,13 @@ def files_of(data: Path) -> list[str]:
     if not paths:
         raise InvalidValueError(f"no files in {data}")
     return paths
+
+
+def median_ratio(ratios: NDArray[np.float64]) -> Estimate:
+    """The median with its 95 % percentile bootstrap interval."""
+    drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
+    low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
+    return Estimate(float(np.median(ratios)), float(low), float(high))
 
 
 def write_results(output: Path, name: str, result: object, text: str) -> None:

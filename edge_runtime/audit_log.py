@@ -29,6 +29,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
+from edge_runtime.files import hold, write_whole
 from edge_runtime.record import Record
 
 SCHEMA = "cxr-edge/audit/1"
@@ -86,9 +87,12 @@ class AuditLog:
         self._last = _Position(0, GENESIS)
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._guard = _hold(os.path.join(folder, "lock"))
+            guard = hold(os.path.join(folder, "lock"))
         except OSError as error:
             raise AuditError(f"{folder}: {error.strerror or error}") from error
+        if guard is None:
+            raise AuditError(f"{folder}: another process writes this log")
+        self._guard = guard
         torn = self._open_last()
         found = self._last
         said = self._follow_head()
@@ -192,13 +196,9 @@ class AuditLog:
 
     def _write_head(self) -> None:
         path = os.path.join(self._folder, _HEAD)
-        temporary = path + ".part"
+        head = {"schema": SCHEMA, "n": self._last.number, "hash": self._last.digest}
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                json.dump(
-                    {"schema": SCHEMA, "n": self._last.number, "hash": self._last.digest}, file
-                )
-            os.replace(temporary, path)
+            write_whole(path, json.dumps(head).encode())
         except OSError as error:
             raise AuditError(f"{path}: {error.strerror or error}") from error
 
@@ -250,7 +250,6 @@ def verify_log(folder: str) -> tuple[int, list[Problem]]:
     """
     problems: list[Problem] = []
     position: _Position | None = None
-    excused: set[tuple[int, str]] = set()
     beginning: tuple[str, int, str] | None = None
     count = 0
     for name, number, line in _lines(folder):
@@ -275,9 +274,7 @@ def verify_log(folder: str) -> tuple[int, list[Problem]]:
             gap = n - position.number - 1
             what = f"{gap} entries are missing before it" if gap > 0 else "is out of order"
             problems.append(Problem(name, number, what))
-        elif position.digest == "?":
-            excused.add((n, digest))
-        elif position.digest and _digest(position.digest, entry) != digest:
+        elif position.digest not in ("", "?") and _digest(position.digest, entry) != digest:
             problems.append(Problem(name, number, "was altered, or the one before it was"))
         if entry.get("event") == "retention" and beginning is not None:
             last_n, last_hash = entry.get("last_n"), entry.get("last_hash")
@@ -386,17 +383,3 @@ def _last_position(folder: str, numbers: list[int]) -> _Position:
 def _digest(before: str, entry: Mapping[str, Any]) -> str:
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
-
-
-def _hold(path: str) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return descriptor
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise AuditError(f"{os.path.dirname(path)}: another process writes this log") from error
-    return descriptor

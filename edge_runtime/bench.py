@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -445,10 +444,3 @@ def metrics_of(result: BenchResult) -> dict[str, tuple[float, ...]]:
             found["peak memory"] = (result.cold_start.peak_memory_mb,)
     found["model size"] = (float(result.model.size_bytes),)
     return found
-
-
-def describe_json(result: BenchResult) -> Any:
-    """The result as JSON-ready values."""
-    from edge_runtime.parse import to_mapping
-
-    return to_mapping(result)

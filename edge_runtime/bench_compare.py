@@ -10,7 +10,6 @@ out the band of `floor` around no change: smaller ones cannot be told from anoth
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bench import SCHEMA, BenchResult, metrics_of
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.parse import from_mapping
+from edge_runtime.parse import from_mapping, read_document
 
 _RESAMPLES = 2000
 _NEIGHBOURS = 4
@@ -54,14 +53,7 @@ def read_result(path: str | os.PathLike[str]) -> BenchResult:
     Raises:
         InvalidValueError: Missing, not JSON, or not of this schema.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidValueError(f"{path}: {error}") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise InvalidValueError(f"{path}: schema is {schema!r}, expected {SCHEMA!r}")
+    document = read_document(path, SCHEMA, "")
     return from_mapping(BenchResult, document, str(path))
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.reference import POINTS, Reference
+from edge_runtime.scores import log_odds
 
 ALPHA = 0.04
 MIN_IMAGES = 50
@@ -63,7 +64,7 @@ def measure_drift(entries: Iterable[Mapping[str, Any]], reference: Reference) ->
         raise InvalidValueError(
             f"{len(recent)} different images are in the log; at least {MIN_IMAGES} are needed"
         )
-    scores = [_logit(e["probability"]) for e in recent if e.get("probability") is not None]
+    scores = [log_odds(e["probability"]) for e in recent if e.get("probability") is not None]
     distances = [float(e["ood_score"]) for e in recent]
     refused = sum(e.get("status") == "rejected" for e in recent)
     findings = []
@@ -157,11 +158,6 @@ def fisher_p_value(a: int, n: int, b: int, m: int) -> float:
     ]
     observed = logs[a - low]
     return min(1.0, sum(math.exp(v) for v in logs if v <= observed + 1e-7))
-
-
-def _logit(probability: float) -> float:
-    clipped = min(max(probability, 1e-8), 1 - 1e-8)
-    return math.log(clipped / (1 - clipped))
 
 
 def _probability(logit: float) -> float:

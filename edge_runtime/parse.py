@@ -7,6 +7,8 @@ misspelt setting can never be ignored silently.
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -48,6 +50,28 @@ def from_mapping(cls: type[T], mapping: object, where: str) -> T:
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InvalidValueError(f"{where}: missing key {name!r}")
     return cls(**values)
+
+
+def read_document(path: str | os.PathLike[str], schema: str, what: str) -> dict[str, Any]:
+    """A JSON file whose `schema` is this one.
+
+    Args:
+        path: Of the file.
+        schema: What its "schema" has to be.
+        what: Stands before the path in messages, "site profile ".
+
+    Raises:
+        InvalidValueError: Missing, not JSON, or of another schema.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidValueError(f"{what}{path}: {error}") from error
+    found = document.get("schema") if isinstance(document, dict) else None
+    if found != schema:
+        raise InvalidValueError(f"{what}{path}: schema is {found!r}, expected {schema!r}")
+    return dict(document)
 
 
 def to_mapping(value: object) -> Any:

@@ -25,6 +25,12 @@ def disease_logit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
 
 
+def log_odds(probability: float) -> float:
+    """log(p / (1 - p)), finite also where a record's probability was rounded to 0 or 1."""
+    clipped = min(max(probability, 1e-8), 1 - 1e-8)
+    return math.log(clipped / (1 - clipped))
+
+
 def label_probabilities(logits: NDArray[np.float64], temperature: float) -> list[float]:
     """Calibrated probability of each label, normal first, from one image's logits.
 

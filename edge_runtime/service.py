@@ -28,7 +28,7 @@ def load_tested_screener(arguments: argparse.Namespace, parallel: int) -> Screen
         EngineError: An answer differs: a box that gives wrong scores must not go on working.
     """
     screener = load_screener(arguments, parallel)
-    for answer in screener.bundle.manifest.known_answers:
+    for answer in screener.bundle.manifest.known_answers[1:]:  # loading has checked the first
         screener.check_known_answer(answer)
     return screener
 

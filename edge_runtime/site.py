@@ -17,9 +17,10 @@ import numpy as np
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.estimates import Estimate
+from edge_runtime.files import write_whole
 from edge_runtime.manifest import OperatingPoint
 from edge_runtime.metrics import auc_interval, confusion, proportion
-from edge_runtime.parse import from_mapping, to_mapping
+from edge_runtime.parse import from_mapping, read_document, to_mapping
 from edge_runtime.reference import Reference
 
 if TYPE_CHECKING:
@@ -119,14 +120,7 @@ def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
     Raises:
         InvalidValueError: Missing, not JSON, or not of this schema.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            document = json.load(file)
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidValueError(f"site profile {path}: {error}") from error
-    schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise InvalidValueError(f"site profile {path}: schema is {schema!r}, expected {SCHEMA!r}")
+    document = read_document(path, SCHEMA, "site profile ")
     profile = from_mapping(SiteProfile, document, str(path))
     point = profile.operating_point
     if not (0 < point.threshold < 1 and 0.01 <= profile.temperature <= 100):
@@ -137,10 +131,7 @@ def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
 
 def save_profile(profile: SiteProfile, path: str | os.PathLike[str]) -> None:
     text = json.dumps(to_mapping(profile), indent=1, ensure_ascii=False, allow_nan=False)
-    temporary = f"{os.fspath(path)}.part"
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text + "\n")
-    os.replace(temporary, path)
+    write_whole(os.fspath(path), text.encode() + b"\n")
 
 
 def table_of_thresholds(
@@ -162,16 +153,17 @@ def table_of_thresholds(
     values = np.unique(probability)
     if len(values) > limit:
         values = values[np.unique(np.linspace(0, len(values) - 1, limit).round().astype(int))]
-    return tuple(_row(positive, probability, float(t), prevalence, costs) for t in values)
+    return tuple(row_at(positive, probability, float(t), prevalence, costs) for t in values)
 
 
-def _row(
+def row_at(
     positive: NDArray[np.int64],
     probability: NDArray[np.float64],
     threshold: float,
     prevalence: float,
     costs: tuple[float, float] | None,
 ) -> ThresholdRow:
+    """The row of one threshold; arguments as of `table_of_thresholds`."""
     counts = confusion(positive, probability, threshold)
     sensitivity, specificity = counts.sensitivity, counts.specificity
     missed = _scaled(sensitivity, lambda s: 1000 * prevalence * (1 - s))

@@ -19,6 +19,7 @@ from edge_runtime.manifest import OperatingPoint
 from edge_runtime.metrics import auc_interval, proportion
 from edge_runtime.progress import Progress
 from edge_runtime.reference import make_reference
+from edge_runtime.scores import log_odds
 from edge_runtime.screener import Screener
 from edge_runtime.site import (
     MIN_FOR_TEMPERATURE,
@@ -30,6 +31,7 @@ from edge_runtime.site import (
     ThresholdRow,
     choose_row,
     images_for_precision,
+    row_at,
     strata_of,
     table_of_thresholds,
 )
@@ -151,7 +153,7 @@ def calibrate(
             unreadable += 1
         else:
             kept.append(image)
-            logits.append(_logit(record.probability) * screener.temperature)
+            logits.append(log_odds(record.probability) * screener.temperature)
     progress.clear()
     positive = np.array([image.positive for image in kept], dtype=np.int64)
     positives = int(positive.sum())
@@ -221,7 +223,7 @@ def calibrate(
         rows=rows,
         bins=_bins(positive, probability),
         bundled=tuple(
-            (p.name, table_at(positive, before, p.threshold, prevalence, costs))
+            (p.name, row_at(positive, before, p.threshold, prevalence, costs))
             for p in manifest.operating_points
             if p.uncertain is None
         ),
@@ -230,24 +232,6 @@ def calibrate(
         refusal=refusal,
         profile=profile,
     )
-
-
-def table_at(
-    positive: NDArray[np.int64],
-    probability: NDArray[np.float64],
-    threshold: float,
-    prevalence: float,
-    costs: tuple[float, float] | None,
-) -> ThresholdRow:
-    """The row of one threshold."""
-    from edge_runtime.site import _row
-
-    return _row(positive, probability, threshold, prevalence, costs)
-
-
-def _logit(probability: float) -> float:
-    clipped = min(max(probability, 1e-8), 1 - 1e-8)
-    return float(np.log(clipped / (1 - clipped)))
 
 
 def _bins(

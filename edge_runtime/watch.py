@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 
 from edge_runtime.batch import examine_many
 from edge_runtime.errors import ImageError, InvalidValueError
+from edge_runtime.files import hold
 from edge_runtime.inputs import Input, find_inputs
 from edge_runtime.output import (
     Conditions,
@@ -77,7 +78,11 @@ class Watcher:
         for path in (settings.done, settings.failed):
             if path:
                 os.makedirs(path, exist_ok=True)
-        self._lock = _lock(settings.output)
+        # Two watchers of one output would screen every file twice.
+        lock = hold(settings.output + ".lock")
+        if lock is None:
+            raise InvalidValueError(f"another watcher writes {settings.output}")
+        self._lock = lock
         self._done: dict[tuple[str, str], str] = {}
         if os.path.exists(settings.output):
             point = screener.operating_point
@@ -176,18 +181,3 @@ class Watcher:
             raise OutputError(
                 f"{path} was screened but cannot be moved to {target}: {error.strerror}"
             ) from error
-
-
-def _lock(output: str) -> int:
-    """Two watchers of one output would screen every file twice."""
-    descriptor = os.open(output + ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return descriptor
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise InvalidValueError(f"another watcher writes {output}") from error
-    return descriptor

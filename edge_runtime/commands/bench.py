@@ -49,8 +49,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 def run(arguments: argparse.Namespace) -> int:
     if arguments.paths[:1] == ["compare"]:
         return _compare(arguments)
-    from edge_runtime.bench import describe_json, run_bench, table
+    from edge_runtime.bench import run_bench, table
     from edge_runtime.machine import usable_processors
+    from edge_runtime.parse import to_mapping
     from edge_runtime.progress import Progress
 
     images = [item.path for item in find_inputs(arguments.paths) if item.error is None]
@@ -72,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         progress.step,
     )
     progress.clear()
-    text = json.dumps(describe_json(result), indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(to_mapping(result), indent=1, ensure_ascii=False) + "\n"
     if arguments.output:
         with open(arguments.output, "w", encoding="utf-8") as file:
             file.write(text)

@@ -22,6 +22,7 @@ from edge_runtime.commands.options import (
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.inputs import Input, find_inputs
+from edge_runtime.messages import choose_language
 from edge_runtime.output import FORMATS, Conditions, RecordWriter, drop_unfinished_line, read_done
 from edge_runtime.progress import Progress
 from edge_runtime.screener import Examination, Screener, hash_file
@@ -67,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     done = _prepare_output(arguments, screener)
-    language = _language(arguments)
+    language = choose_language(arguments.lang) if arguments.format == "table" else "en"
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
     audit = open_audit(arguments)
@@ -111,18 +112,6 @@ def _check(arguments: argparse.Namespace) -> None:
         )
     if arguments.heatmaps:
         os.makedirs(arguments.heatmaps, exist_ok=True)
-
-
-def _language(arguments: argparse.Namespace) -> str:
-    if arguments.format != "table":
-        return "en"
-    asked = arguments.lang or os.environ.get("CXR_EDGE_LANG") or os.environ.get("LC_ALL")
-    asked = asked or os.environ.get("LANG") or "en"
-    if asked[:2].lower() in ("en", "c", "c.", "po"):
-        return "en"  # most machines; the catalogue need not be opened
-    from edge_runtime.messages import choose_language
-
-    return choose_language(arguments.lang)
 
 
 def _prepare_output(

@@ -35,6 +35,7 @@ from pynetdicom.sop_class import (
 
 from edge_runtime.dicom_node.objects import make_report, make_secondary_capture
 from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
+from edge_runtime.files import write_whole
 from edge_runtime.output import Conditions, RecordWriter, drop_unfinished_line, read_done
 from edge_runtime.record import Record
 from edge_runtime.screener import MAX_FILE_BYTES, Examination, Screener, read_file
@@ -186,7 +187,7 @@ class DicomNode:
         digest = hashlib.sha256(data).hexdigest()
         path = os.path.join(self._settings.spool, f"{digest}.dcm")
         try:
-            _write_whole(path, data)
+            write_whole(path, data)
         except OSError as error:
             self._on_problem(f"the spool cannot be written: {error.strerror}")
             return _OUT_OF_RESOURCES
@@ -246,7 +247,7 @@ class DicomNode:
                 buffer = io.BytesIO()
                 dcmwrite(buffer, dataset, enforce_file_format=True)
                 target = os.path.join(settings.objects, f"{stem}-{kind}.dcm")
-                _write_whole(target, buffer.getvalue())
+                write_whole(target, buffer.getvalue())
         if settings.destination:
             self._send(list(objects.values()), settings.destination)
 
@@ -285,23 +286,3 @@ def _instance_uid(data: bytes) -> str | None:
         meta = pydicom.dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"]).file_meta
         return str(meta.MediaStorageSOPInstanceUID)
     return None
-
-
-def _write_whole(path: str, data: bytes) -> None:
-    """Write so that after a power cut the file is whole or not there."""
-    temporary = f"{path}.{threading.get_ident()}.part"
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise

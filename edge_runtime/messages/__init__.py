@@ -21,7 +21,9 @@ def choose_language(wanted: str | None = None) -> str:
     candidates = [wanted]
     candidates += [os.environ.get(name) for name in ("CXR_EDGE_LANG", "LC_ALL", "LANG")]
     for candidate in candidates:
-        code = (candidate or "").replace("-", "_").partition("_")[0].lower()
+        code = (candidate or "").replace("-", "_").partition("_")[0].partition(".")[0].lower()
+        if code in ("c", "posix"):
+            return "en"
         if code in LANGUAGES:
             return code
     return "en"

@@ -1,0 +1,53 @@
+"""Files that are whole or not there, and that one process holds at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+
+def write_whole(path: str, data: bytes) -> None:
+    """Write so that after a power cut the file is the old one, the new one, or not there.
+
+    Raises:
+        OSError: It cannot be written; what stood there stays.
+    """
+    temporary = f"{path}.{threading.get_ident()}.part"
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def hold(path: str) -> int | None:
+    """Hold a lock file until its descriptor is closed or the process ends.
+
+    Returns:
+        The descriptor, or None where another process holds it.
+
+    Raises:
+        OSError: The file cannot be made.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return descriptor
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
