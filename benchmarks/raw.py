@@ -149,8 +149,9 @@ def ncnn_raw(path: Path, threads: int) -> Invoke:
 
     def invoke(pixels: NDArray[np.uint8]) -> Any:
         extractor = net.create_extractor()
-        # A copy: the matrix does not keep the array it was made of alive.
-        extractor.input("in0", ncnn.Mat(pixels[0].astype(np.float32)).clone())
+        # The matrix does not keep the array it is made of alive: the name does, until the copy.
+        values = pixels[0].astype(np.float32)
+        extractor.input("in0", ncnn.Mat(values).clone())
         return np.array(extractor.extract(output)[1])
 
     return invoke

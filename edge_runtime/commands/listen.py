@@ -7,10 +7,7 @@ import importlib.util
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
-    add_audit_option,
-    add_decision_options,
-    add_force_option,
-    add_model_options,
+    add_screening_options,
     open_audit,
     positive_int,
 )
@@ -50,10 +47,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--send-to", metavar="AET@HOST:PORT", help="send them to this node")
     parser.add_argument("--keep", metavar="DIR", help="keep received objects; default: removed")
     add_log_option(parser)
-    add_model_options(parser)
-    add_decision_options(parser)
-    add_force_option(parser)
-    add_audit_option(parser)
+    add_screening_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from edge_runtime.audit_log import AuditLog
 
 
+def add_screening_options(parser: argparse.ArgumentParser) -> None:
+    """What every verb takes that screens images for somebody."""
+    add_model_options(parser)
+    add_decision_options(parser)
+    add_force_option(parser)
+    add_audit_option(parser)
+
+
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
     parser.add_argument(
@@ -54,7 +62,7 @@ def add_audit_option(parser: argparse.ArgumentParser) -> None:
 
 
 def open_audit(arguments: argparse.Namespace) -> AuditLog | None:
-    """The log that --audit names."""
+    """The log that --audit names; None without."""
     if arguments.audit is None:
         return None
     from edge_runtime.audit_log import AuditLog

@@ -8,10 +8,7 @@ import sys
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
-    add_audit_option,
-    add_decision_options,
-    add_force_option,
-    add_model_options,
+    add_screening_options,
     open_audit,
 )
 from edge_runtime.engines import default_threads
@@ -27,10 +24,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         '"..."}, a line each, and writes {"id": 1, "result": {record}} as they are ready.',
         epilog='example: echo \'{"id": 1, "path": "a.jpeg"}\' | cxr-edge pipe',
     )
-    add_model_options(parser)
-    add_decision_options(parser)
-    add_force_option(parser)
-    add_audit_option(parser)
+    add_screening_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -12,10 +12,7 @@ from collections.abc import Collection, Iterator
 from edge_runtime.batch import examine_many
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
-    add_audit_option,
-    add_decision_options,
-    add_force_option,
-    add_model_options,
+    add_screening_options,
     load_screener,
     open_audit,
 )
@@ -49,10 +46,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--lang", metavar="CODE", help="of the table: en, fr, es, pt; default: the system's"
     )
     parser.add_argument("--timings", action="store_true", help="add timing_ms to the records")
-    add_model_options(parser)
-    add_decision_options(parser)
-    add_force_option(parser)
-    add_audit_option(parser)
+    add_screening_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -11,10 +11,7 @@ import socket
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
-    add_audit_option,
-    add_decision_options,
-    add_force_option,
-    add_model_options,
+    add_screening_options,
     open_audit,
     positive_int,
 )
@@ -54,10 +51,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         "--timeout", type=float, default=30.0, metavar="S", help="of one request, upload included"
     )
     add_log_option(parser)
-    add_model_options(parser)
-    add_decision_options(parser)
-    add_force_option(parser)
-    add_audit_option(parser)
+    add_screening_options(parser)
     parser.set_defaults(run=run)
 
 

@@ -6,10 +6,7 @@ import argparse
 
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import (
-    add_audit_option,
-    add_decision_options,
-    add_force_option,
-    add_model_options,
+    add_screening_options,
     open_audit,
 )
 from edge_runtime.engines import default_threads
@@ -41,10 +38,7 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--once", action="store_true", help="end when nothing is left to screen")
     add_log_option(parser)
-    add_model_options(parser)
-    add_decision_options(parser)
-    add_force_option(parser)
-    add_audit_option(parser)
+    add_screening_options(parser)
     parser.set_defaults(run=run)
 
 
