@@ -73,6 +73,8 @@ def onnxruntime_raw(path: Path, threads: int) -> Invoke:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
+    # Otherwise the threads of this session slow down whatever is measured after it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(
         str(path), sess_options=options, providers=["CPUExecutionProvider"]
     )

@@ -41,9 +41,10 @@ def label_probabilities(logits: NDArray[np.float64], temperature: float) -> list
         logits: (units,) of one image.
         temperature: Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
-    odds = float(disease_logit(logits[np.newaxis])[0]) / temperature
+    one_unit = len(logits) == 1
+    odds = float(logits[0] if one_unit else disease_logit(logits[np.newaxis])[0]) / temperature
     pneumonia = 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
-    if len(logits) == 1:
+    if one_unit:
         return [1 - pneumonia, pneumonia]
     share = np.exp(logits[1:] - logits[1:].max())
     return [1 - pneumonia, *(pneumonia * share / share.sum()).tolist()]

@@ -5,19 +5,18 @@ bytes: sha256 -> prepare -> engine -> evidence map -> logits -> probability -> d
 
 from __future__ import annotations
 
-import _thread
 import dataclasses
 import hashlib
-import io
 import math
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from edge_runtime.beside import Beside, Task
 from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.engines import RawOutputs, default_threads
 from edge_runtime.engines.pool import EnginePool
@@ -33,11 +32,12 @@ if TYPE_CHECKING:
 
     from edge_runtime.site import SiteProfile
 
+T = TypeVar("T")
+
 MAX_FILE_BYTES = 256_000_000
 # What `Examination.stages` times. The hash is counted where it is waited for.
 STAGES = ("read", "decode", "preprocess", "infer", "post")
-# Hashing beside decoding is worth a thread from this size on.
-_OVERLAPPED_BYTES = 65_536
+_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Below the last digit the machines' exp() may differ; records must not.
 _PROBABILITY_DIGITS = 8
 
@@ -72,9 +72,9 @@ class Screener:
         self.bundle, self.operating_point, self.force = bundle, operating_point, force
         self._pool = pool
         self.temperature = temperature or bundle.manifest.calibration.temperature
-        self._offset = np.array(pool.file.logit_offset)
+        self._offset = pool.file.logit_offset
         # With one image at a time a second processor is idle while the first one decodes.
-        self._overlap = pool.size == 1 and default_threads() > 1
+        self._beside = Beside() if pool.size == 1 and default_threads() > 1 else None
         manifest = bundle.manifest
         self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name)
 
@@ -180,27 +180,29 @@ class Screener:
     ) -> Examination:
         """As `screen`, and returns the prepared pixels and the evidence map too."""
         name = source or (os.fspath(image) if isinstance(image, (str, os.PathLike)) else "-")
-        digest: Digest | None = None
+        digest: Task[str] | None = None
+        gate = self.bundle.manifest.quality
         clock = time.perf_counter
         try:
             started = read = decoded = clock()
             if isinstance(image, np.ndarray):
-                digest = Digest(np.ascontiguousarray(image).data, self._overlap)
+                digest = self._start(_sha256, np.ascontiguousarray(image).data)
                 pixels = prepare_pixels(image, self.bundle.manifest.input)
                 facts = ImageFacts(*image.shape)
             else:
                 data = image if isinstance(image, bytes) else read_file(image)
                 read = clock()
-                digest = Digest(data, self._overlap)
+                digest = self._start(_sha256, data)
                 grey, facts = decode(data, self.bundle.manifest.input)
                 decoded = clock()
                 pixels = resize(grey, self.bundle.manifest.input)
+            flags = self._start(gate.look, facts, pixels) if gate else None
             prepared = clock()
             outputs = self.run(pixels)
             finished = clock()
             logits = self.logits(outputs)
         except ImageError as error:
-            return Examination(self.error_record(name, digest.hex() if digest else None, error))
+            return Examination(self.error_record(name, digest.result() if digest else None, error))
         timing = None
         if timings:
             timing = {
@@ -208,12 +210,17 @@ class Screener:
                 "preprocess": round((prepared - decoded) * 1e3, 3),
                 "inference": round((finished - prepared) * 1e3, 3),
             }
-        gate = self.bundle.manifest.quality
-        quality = gate.judge(facts, pixels, outputs.features) if gate else Quality()
-        record = self._judge(name, digest.hex(), logits, quality, timing)
+        quality = gate.weigh(flags.result(), outputs.features) if gate and flags else Quality()
+        record = self._judge(name, digest.result(), logits, quality, timing)
         marks = (started, read, decoded, prepared, finished, clock())
         stages = {stage: marks[i + 1] - marks[i] for i, stage in enumerate(STAGES)}
         return Examination(record, pixels, self._disease_map(outputs), stages)
+
+    def _start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
+        """Begin it on the idle processor; where there is none, it is done when it is needed."""
+        if self._beside is not None:
+            return self._beside.start(work, *arguments)
+        return Task(work, *arguments)
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
         """Inference alone: (height, width, 1) uint8 -> map and features.
@@ -235,18 +242,24 @@ class Screener:
         Raises:
             ImageError: The model's outputs are not finite numbers.
         """
-        # float64 so that the order of summation does not show in the record
-        evidence = outputs.evidence_map
-        logits = np.add.reduce(evidence, axis=(0, 1), dtype=np.float64)
-        logits /= evidence.shape[0] * evidence.shape[1]
-        logits += self._offset
+        rows, columns, units = outputs.evidence_map.shape
+        # As Python's floats: a few dozen numbers are summed before an array function has begun.
+        # `fsum` is exact, so the order of summation cannot show in the record.
+        values = outputs.evidence_map.ravel().tolist()
+        try:
+            logits = [
+                math.fsum(values[unit::units]) / (rows * columns) + offset
+                for unit, offset in enumerate(self._offset)
+            ]
+        except (ValueError, OverflowError):  # infinities of both signs
+            logits = [math.nan]
         # One number that is not finite makes the sum so.
-        if not math.isfinite(logits.sum() + np.add.reduce(outputs.features)):
+        if not math.isfinite(sum(logits) + float(np.add.reduce(outputs.features))):
             raise ImageError(
                 ErrorCode.INFERENCE_FAILED,
                 f"engine {self.engine_name} gave numbers that are not finite (logits {logits})",
             )
-        return np.asarray(logits)
+        return np.array(logits)
 
     def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
         """Calibrated probability of each label of the bundle."""
@@ -359,32 +372,6 @@ class Screener:
         )
 
 
-class Digest:
-    """SHA-256 of some bytes, on request computed in a thread of its own."""
-
-    def __init__(self, data: bytes | memoryview, overlap: bool = False) -> None:
-        self._hex = ""
-        if overlap and len(data) >= _OVERLAPPED_BYTES:
-            self._done = _thread.allocate_lock()
-            self._done.acquire()
-            # Far cheaper than threading.Thread, which waits until the thread has begun.
-            _thread.start_new_thread(self._compute, (data, True))
-        else:
-            self._compute(data, False)
-
-    def _compute(self, data: bytes | memoryview, beside: bool) -> None:
-        self._hex = hashlib.sha256(data).hexdigest()
-        if beside:
-            self._done.release()
-
-    def hex(self) -> str:
-        """64 hexadecimal digits, as soon as they are known."""
-        if not self._hex:
-            with self._done:
-                pass
-        return self._hex
-
-
 def _site_profile(
     site: SiteProfile | str | os.PathLike[str], bundle_sha256: str, family: str
 ) -> SiteProfile:
@@ -411,7 +398,11 @@ def hash_file(path: str | os.PathLike[str]) -> str:
     Raises:
         ImageError: It cannot be read.
     """
-    return hashlib.sha256(read_file(path)).hexdigest()
+    return _sha256(read_file(path))
+
+
+def _sha256(data: bytes | memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -421,17 +412,22 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
         ImageError: It cannot be read, or is larger than any radiograph.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, _READ_ONLY)
+        try:
+            status = os.fstat(descriptor)
             if status.st_size > MAX_FILE_BYTES:
                 raise ImageError(
                     ErrorCode.FILE_TOO_LARGE,
                     f"{status.st_size} bytes is more than the limit of {MAX_FILE_BYTES}",
                 )
-            if stat.S_ISREG(status.st_mode):
-                return file.readall()
-            # A pipe or a device has no size and may have no end.
-            data = io.BufferedReader(file).read(MAX_FILE_BYTES + 1)
+            # One byte more than there are: where they come without it, that was the whole file.
+            data = os.read(descriptor, status.st_size + 1)
+            if len(data) != status.st_size or not stat.S_ISREG(status.st_mode):
+                # A pipe or a device has no size and may have no end.
+                with open(descriptor, "rb", closefd=False) as file:
+                    data += file.read(MAX_FILE_BYTES + 1 - len(data))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ImageError(
             ErrorCode.UNREADABLE_FILE, error.strerror or type(error).__name__

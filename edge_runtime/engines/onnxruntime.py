@@ -34,6 +34,8 @@ def load(model: bytes, threads: int) -> OnnxRuntimeEngine:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Its threads would spin on after a run and take a processor from hashing and decoding.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         session = onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]

@@ -1,0 +1,78 @@
+"""One thread for small work beside the work that cannot wait for it.
+
+While one image is decoded and judged by the network, a second processor has nothing to do. Hashing
+and the checks of the pixels are too short to start a thread for each, so one thread stays.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Task(Generic[T]):
+    """Some work that whoever comes first does: the thread beside, or the one that needs it."""
+
+    def __init__(self, work: Callable[..., T], *arguments: Any) -> None:
+        self._work, self._arguments = work, arguments
+        self._value: T
+        self._error: BaseException | None = None
+        self._begun, self._done = _thread.allocate_lock(), _thread.allocate_lock()
+        self._done.acquire()
+
+    def run(self) -> None:
+        """Do it, unless it was begun already; an error is kept for `result`."""
+        if not self._begun.acquire(blocking=False):
+            return
+        try:
+            self._value = self._work(*self._arguments)
+        except BaseException as error:  # belongs to the thread that asks for the result
+            self._error = error
+        self._arguments = ()  # may be whole images
+        self._done.release()
+
+    def result(self) -> T:
+        """What the work gave, or the error that it raised."""
+        self.run()  # on a busy machine the thread beside may not have had its turn
+        with self._done:
+            pass
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Beside:
+    """Runs tasks one after the other in a thread of its own, which starts with the first task.
+
+    Safe to share between threads, and to use on in a process that was forked.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Task[Any] | None] | None = None
+        self._process = 0
+
+    def start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
+        """Begin `work(*arguments)`; ask the task for its result."""
+        task = Task(work, *arguments)
+        if self._jobs is None or self._process != os.getpid():
+            # A fork copies no threads.
+            self._jobs, self._process = SimpleQueue(), os.getpid()
+            _thread.start_new_thread(_work_off, (self._jobs,))
+        self._jobs.put(task)
+        return task
+
+    def __del__(self) -> None:
+        if self._jobs is not None:
+            self._jobs.put(None)
+
+
+def _work_off(jobs: SimpleQueue[Task[Any] | None]) -> None:
+    # Holds the queue alone, so that the `Beside` can be collected and end this.
+    while (task := jobs.get()) is not None:
+        task.run()
+        del task
