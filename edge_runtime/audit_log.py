@@ -18,7 +18,6 @@ Source: the linking scheme of Haber and Stornetta, Journal of Cryptology 3:99 (1
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from typing import Any
 
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.files import hold, write_whole
+from edge_runtime.frozen import frozen
 from edge_runtime.record import Record
 
 SCHEMA = "cxr-edge/audit/1"
@@ -42,7 +42,7 @@ class AuditError(CxrEdgeError):
     """The log cannot be written, or is not whole."""
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Problem:
     """What is wrong with a log, and where."""
 
@@ -54,7 +54,7 @@ class Problem:
         return f"{self.file}, line {self.line}: {self.what}"
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class _Position:
     number: int
     digest: str

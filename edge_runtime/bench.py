@@ -29,6 +29,7 @@ from edge_runtime import __version__
 from edge_runtime.batch import examine_many
 from edge_runtime.engines import engine_module
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.inputs import Input
 from edge_runtime.machine import (
     Condition,
@@ -49,7 +50,7 @@ _REFERENCE = np.random.default_rng(1).integers(0, 256, 400_000, dtype=np.uint8).
 _WARM_UP = 5
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Latency:
     """Milliseconds over all queries; percentiles by nearest rank."""
 
@@ -82,7 +83,7 @@ class Latency:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Scenario:
     """One scenario at one number of threads."""
 
@@ -97,7 +98,7 @@ class Scenario:
     relative: tuple[float, ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ColdStart:
     """Whole processes, from start to the record of one image."""
 
@@ -107,7 +108,7 @@ class ColdStart:
     peak_memory_mb: float | None  # largest resident size; None where the system does not tell
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Environment:
     machine: Machine
     before: Condition
@@ -116,7 +117,7 @@ class Environment:
     engine: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class BenchedModel:
     name: str
     version: str
@@ -124,14 +125,14 @@ class BenchedModel:
     size_bytes: int
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class BenchedImages:
     count: int
     synthetic: bool
     mean_bytes: int
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class BenchResult:
     """All of a result file; `schemas/bench-1.schema.json` in types."""
 

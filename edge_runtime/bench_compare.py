@@ -9,7 +9,6 @@ out the band of `floor` around no change: smaller ones cannot be told from anoth
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bench import SCHEMA, BenchResult, metrics_of
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.parse import from_mapping, read_document
 
 _RESAMPLES = 2000
@@ -26,7 +26,7 @@ _NEIGHBOURS = 4
 _TAIL = 0.5  # percent on either side
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Change:
     """B against A: 1.10 is 10 % slower or larger."""
 
@@ -37,7 +37,7 @@ class Change:
     verdict: str  # no change | worse | better
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Comparison:
     changes: tuple[Change, ...]
     differences: tuple[str, ...]  # of what was measured: other engine, image set, machine

@@ -7,9 +7,10 @@ and the checks of the pixels are too short to start a thread for each, so one th
 from __future__ import annotations
 
 import _thread
+import contextlib
 import os
+from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -53,7 +54,7 @@ class Beside:
     """
 
     def __init__(self) -> None:
-        self._jobs: SimpleQueue[Task[Any] | None] | None = None
+        self._jobs: _Jobs | None = None
         self._process = 0
 
     def start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
@@ -61,8 +62,8 @@ class Beside:
         task = Task(work, *arguments)
         if self._jobs is None or self._process != os.getpid():
             # A fork copies no threads.
-            self._jobs, self._process = SimpleQueue(), os.getpid()
-            _thread.start_new_thread(_work_off, (self._jobs,))
+            self._jobs, self._process = _Jobs(), os.getpid()
+            _thread.start_new_thread(self._jobs.work_off, ())
         self._jobs.put(task)
         return task
 
@@ -71,8 +72,28 @@ class Beside:
             self._jobs.put(None)
 
 
-def _work_off(jobs: SimpleQueue[Task[Any] | None]) -> None:
-    # Holds the queue alone, so that the `Beside` can be collected and end this.
-    while (task := jobs.get()) is not None:
-        task.run()
-        del task
+class _Jobs:
+    """A queue. The standard one takes a module's import, which shows in a cold start.
+
+    The thread holds this alone, so that the `Beside` can be collected and end it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Task[Any] | None] = deque()
+        self._some = _thread.allocate_lock()  # free: there may be some
+        self._some.acquire()
+
+    def put(self, task: Task[Any] | None) -> None:
+        self._waiting.append(task)
+        with contextlib.suppress(RuntimeError):  # free already: the thread has yet to look
+            self._some.release()
+
+    def work_off(self) -> None:
+        while True:
+            self._some.acquire()
+            while self._waiting:
+                task = self._waiting.popleft()
+                if task is None:
+                    return
+                task.run()
+                del task

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import stat
 
 from edge_runtime.errors import BundleError
+from edge_runtime.frozen import frozen
 from edge_runtime.manifest import BundledFile, Manifest, parse_manifest
 
 # os.path here and below: pathlib brings ten modules along, which a cold start pays for.
@@ -16,7 +16,7 @@ DEFAULT_BUNDLE = os.path.join(os.path.dirname(__file__), "models", "default")
 _MAX_MANIFEST_BYTES = 4_000_000
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Bundle:
     """An opened bundle. `sha256` is that of manifest.json, which pins every other file."""
 

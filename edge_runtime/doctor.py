@@ -5,7 +5,6 @@ Imports the standard library alone: it has to work where numpy does not.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.util
 import json
 import os
@@ -17,6 +16,7 @@ import sys
 
 from edge_runtime import __version__
 from edge_runtime.engine_names import ENGINE_NAMES, MODULES, REQUIRES
+from edge_runtime.frozen import frozen
 from edge_runtime.machine import current_condition, describe_machine
 
 _MIN_PYTHON = (3, 11)
@@ -29,7 +29,7 @@ _OPTIONAL = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Check:
     """One line of the diagnosis."""
 
@@ -39,7 +39,7 @@ class Check:
     remedy: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Diagnosis:
     version: str
     checks: tuple[Check, ...]

@@ -11,7 +11,6 @@ Source: Massey, JASA 46:68 (1951); Fisher, The Design of Experiments (1935).
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.reference import POINTS, Reference
 from edge_runtime.scores import log_odds
 
@@ -27,7 +27,7 @@ ALPHA = 0.04
 MIN_IMAGES = 50
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Finding:
     """One comparison."""
 
@@ -39,7 +39,7 @@ class Finding:
     text: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class DriftReport:
     images: int
     reference: str

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from edge_runtime.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Estimate:
     """A value with its 95 % confidence interval."""
 
@@ -17,7 +17,7 @@ class Estimate:
         return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class PairedDifference:
     """AUC of b minus AUC of a on the same images, with its 95 % interval and two-sided p-value."""
 

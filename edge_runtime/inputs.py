@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator
 
 from edge_runtime.errors import ErrorCode, ImageError
+from edge_runtime.frozen import frozen
 
 _SORTED_AT_ONCE = 10_000
 # Left behind by file managers; nobody's radiograph.
 _BY_PRODUCTS = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Input:
     """One thing to screen, or why there is nothing to read (a missing path, a closed folder)."""
 

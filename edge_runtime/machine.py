@@ -5,11 +5,12 @@ Everything is optional: what a system does not tell is None. Nothing identifies 
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import platform
 import sys
 from pathlib import Path
+
+from edge_runtime.frozen import frozen
 
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
@@ -33,7 +34,7 @@ _X86 = ("sse4_2", "avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "a
 _ARM = ("neon", "asimd", "asimdhp", "asimddp", "i8mm", "sve")
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Machine:
     system: str  # "Linux x86_64"
     board: str | None  # "Raspberry Pi 4 Model B Rev 1.4"
@@ -44,7 +45,7 @@ class Machine:
     governor: str | None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Condition:
     """What changes while one measures."""
 

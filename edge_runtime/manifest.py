@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import json
 import math
 import re
@@ -16,6 +15,7 @@ from typing import Any
 
 from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.estimates import Estimate, PairedDifference
+from edge_runtime.frozen import frozen
 from edge_runtime.parse import from_mapping, to_mapping
 from edge_runtime.preprocess import InputSpec
 from edge_runtime.quality import QualityGate
@@ -30,7 +30,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_FILE_BYTES = 200_000_000
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class BundledFile:
     """A file of the bundle. Model files name their format; documents have format null."""
 
@@ -44,7 +44,7 @@ class BundledFile:
     logit_offset: tuple[float, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Outputs:
     """The two tensors a model yields, without the batch axis.
 
@@ -58,7 +58,7 @@ class Outputs:
     activation: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Calibration:
     """The temperature divides the log odds of any pneumonia: `scores.label_probabilities`."""
 
@@ -66,7 +66,7 @@ class Calibration:
     split: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class OperatingPoint:
     """A named threshold on the calibrated probability: at or above it, the decision is pneumonia.
 
@@ -82,7 +82,7 @@ class OperatingPoint:
     uncertain: tuple[float, float] | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class KnownAnswer:
     """A synthetic image, the hash of its prepared tensor, and the logits it must give.
 
@@ -100,7 +100,7 @@ class KnownAnswer:
         return base64.b64decode(self.image_base64, validate=True)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ModelMetrics:
     """What one model file measured on one split, beside the float model on the same images."""
 
@@ -114,7 +114,7 @@ class ModelMetrics:
     max_probability_difference: float | None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Manifest:
     """All of manifest.json."""
 

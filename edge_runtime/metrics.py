@@ -5,7 +5,6 @@ Scores are higher for disease. Ranks, never bins: a trapezoid over 101 threshold
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import numpy as np
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.estimates import Estimate, PairedDifference
+from edge_runtime.frozen import frozen
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Confusion:
     """Counts at a threshold: a score >= threshold is called positive."""
 

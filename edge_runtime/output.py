@@ -10,6 +10,7 @@ import sys
 import time
 
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.record import SCHEMA, Record
 
 FORMATS = ("table", "jsonl", "csv")
@@ -163,7 +164,7 @@ def drop_unfinished_line(path: str) -> None:
             file.truncate(position)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Conditions:
     """What all results of one file were made with."""
 

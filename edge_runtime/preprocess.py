@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.readers import read_grey
 from edge_runtime.readers.facts import ImageFacts
 
@@ -30,7 +31,7 @@ PIXEL_ZERO_POINT = 128
 DECODE_OVERSAMPLING = 2
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class InputSpec:
     """What a model takes. The fields beside the size are fixed; manifests state them in full."""
 

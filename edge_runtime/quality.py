@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
 import math
 from collections.abc import Sequence
 from enum import StrEnum
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.readers.facts import ImageFacts
 from edge_runtime.record import Quality
 
@@ -50,7 +50,7 @@ _MODALITIES = frozenset({"CR", "DX", "DR", "RG"})
 _FRONTAL_VIEWS = frozenset({"AP", "PA", ""})
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class FeatureSpace:
     """A small principal-component space of pooled features.
 
@@ -111,7 +111,7 @@ class FeatureSpace:
         return self.raw_score(features) / self.limit
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class QualityGate:
     """The manifest's `quality`: limits, and what they were fitted on."""
 

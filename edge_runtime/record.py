@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 
+from edge_runtime.frozen import frozen
 from edge_runtime.parse import from_mapping
 
 SCHEMA = "cxr-edge/result/1"
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Quality:
     """May the model judge this image? Flags name what speaks against it."""
 
@@ -21,7 +21,7 @@ class Quality:
     ood_score: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ModelIdentity:
     """Which bundle and engine gave the answer; `sha256` is that of the bundle's manifest."""
 
@@ -31,13 +31,13 @@ class ModelIdentity:
     engine: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RecordError:
     code: str
     message: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Record:
     """Result of one image. The same bytes, bundle and engine give the same record."""
 

@@ -6,7 +6,6 @@ Travels in the manifest (validation images) or in a site profile (the site's own
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.frozen import frozen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 POINTS = 201
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Reference:
     """Quantiles at equal steps from 0 to 1."""
 

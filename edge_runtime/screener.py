@@ -21,6 +21,7 @@ from edge_runtime.bundle import Bundle, load_bundle
 from edge_runtime.engines import RawOutputs, default_threads
 from edge_runtime.engines.pool import EnginePool
 from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.manifest import KnownAnswer, OperatingPoint
 from edge_runtime.preprocess import decode, prepare, prepare_pixels, resize
 from edge_runtime.readers.facts import ImageFacts
@@ -42,7 +43,7 @@ _READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC",
 _PROBABILITY_DIGITS = 8
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Examination:
     """A record with what it was made of; the arrays are None where the image gave an error."""
 

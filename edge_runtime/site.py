@@ -6,7 +6,6 @@ Statistics in Medicine 26:2170 (2007).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -18,6 +17,7 @@ import numpy as np
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.estimates import Estimate
 from edge_runtime.files import write_whole
+from edge_runtime.frozen import frozen
 from edge_runtime.manifest import OperatingPoint
 from edge_runtime.metrics import auc_interval, confusion, proportion
 from edge_runtime.parse import from_mapping, read_document, to_mapping
@@ -34,7 +34,7 @@ MIN_FOR_TEMPERATURE = 100
 _Z_95 = 1.959963984540054
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ThresholdRow:
     """What one threshold would do at this site; rates per 1,000 people screened."""
 
@@ -53,7 +53,7 @@ class ThresholdRow:
     cost_per_1000: Estimate | None
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Policy:
     """How a threshold is chosen: the first field that is set decides."""
 
@@ -78,7 +78,7 @@ class Policy:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Stratum:
     """One value of one column; AUC only where it holds both kinds."""
 
@@ -91,7 +91,7 @@ class Stratum:
     specificity: Estimate
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class SiteProfile:
     """What `--site` reads; all of it travels in one JSON file."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from edge_runtime.batch import examine_many
 from edge_runtime.calibration import fit_temperature
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.estimates import Estimate
+from edge_runtime.frozen import frozen
 from edge_runtime.inputs import Input
 from edge_runtime.manifest import OperatingPoint
 from edge_runtime.metrics import auc_interval, proportion
@@ -44,14 +44,14 @@ _NEGATIVE = frozenset({"0", "normal", "negative", "no", "false"})
 _BINS = 10
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class LabelledImage:
     path: str
     positive: bool
     strata: dict[str, str]
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class CalibrationBin:
     """Images whose probability lies in one tenth."""
 
@@ -60,7 +60,7 @@ class CalibrationBin:
     share: Estimate  # with disease
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class SiteCalibration:
     """Everything that was measured; `profile` is None where no threshold could be chosen."""
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from edge_runtime.batch import examine_many
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.files import hold
+from edge_runtime.frozen import frozen
 from edge_runtime.inputs import Input, find_inputs
 from edge_runtime.output import (
     Conditions,
@@ -36,7 +37,7 @@ from edge_runtime.screener import Screener, hash_file
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class WatchSettings:
     folder: str
     output: str

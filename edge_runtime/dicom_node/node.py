@@ -12,7 +12,6 @@ Source: DICOM PS3.4 B (storage), A (verification); PS3.7 for status codes.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import io
 import os
@@ -36,6 +35,7 @@ from pynetdicom.sop_class import (
 from edge_runtime.dicom_node.objects import make_report, make_secondary_capture
 from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
 from edge_runtime.files import write_whole
+from edge_runtime.frozen import frozen
 from edge_runtime.output import Conditions, RecordWriter, drop_unfinished_line, read_done
 from edge_runtime.record import Record
 from edge_runtime.screener import MAX_FILE_BYTES, Examination, Screener, read_file
@@ -52,7 +52,7 @@ _RECEIVED = (
 _SENT = (SecondaryCaptureImageStorage, EnhancedSRStorage)
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class Destination:
     """Where results are sent to."""
 
@@ -61,7 +61,7 @@ class Destination:
     ae_title: str
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class NodeSettings:
     spool: str
     output: str

@@ -6,7 +6,6 @@ the same bytes), `is_available()` and `load(model, threads)`.
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import os
 from types import ModuleType
@@ -17,13 +16,14 @@ import numpy as np
 from edge_runtime.bundle import Bundle
 from edge_runtime.engine_names import ENGINE_NAMES, REQUIRES
 from edge_runtime.errors import EngineError, InvalidValueError
+from edge_runtime.frozen import frozen
 from edge_runtime.manifest import BundledFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class RawOutputs:
     """What a model yields for one image, dequantised."""
 

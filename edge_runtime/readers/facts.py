@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from edge_runtime.frozen import frozen
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ImageFacts:
     """Feeds the quality gate. DICOM fills the optional fields, pictures leave them None."""
 

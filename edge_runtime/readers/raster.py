@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import struct
-from typing import cast
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
 from edge_runtime.readers.facts import ImageFacts
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 
@@ -116,16 +119,25 @@ def _open(data: bytes, format_name: str) -> Image.Image:
     """The image, by Pillow's parser of that format and none of its other, riskier ones.
 
     `Image.open` would first import five parsers and twenty modules that they need, which is a
-    good part of a cold start. The parser that it would then call is in Pillow's registry.
+    good part of a cold start.
     """
     if format_name != "JPEG":
         return Image.open(io.BytesIO(data), formats=(format_name,))
-    importlib.import_module("PIL.JpegImagePlugin")  # registers itself
-    factory, _ = Image.OPEN["JPEG"]
-    image = factory(io.BytesIO(data), "")
+    image = _jpeg_parser()(io.BytesIO(data))
     # The file is in memory: give it to the decoder whole, not 64 kB after 64 kB.
     image.decodermaxblock = len(data)
-    return cast(Image.Image, image)
+    return image
+
+
+@cache
+def _jpeg_parser() -> type[ImageFile]:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    class Jpeg(JpegImageFile):
+        def _read_dpi_from_exif(self) -> None:
+            """Not needed, and would import and parse TIFF where there is EXIF."""
+
+    return Jpeg
 
 
 def _may_be_turned(exif: object) -> bool:

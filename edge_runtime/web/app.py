@@ -11,7 +11,6 @@ Retry-After at once. Requests must name a host that is allowed (against DNS rebi
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hmac
 import io
 import json
@@ -33,6 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime import __version__
+from edge_runtime.frozen import frozen
 from edge_runtime.heatmap import heat_layer, overlay
 from edge_runtime.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.record import Record
@@ -58,7 +58,7 @@ _SECURITY_HEADERS = {
 _RETRY_SECONDS = 1
 
 
-@dataclasses.dataclass(frozen=True)
+@frozen
 class ServeSettings:
     workers: int = 2
     queue: int = 32
