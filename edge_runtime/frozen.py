@@ -35,11 +35,13 @@ def frozen(cls: type[T]) -> type[T]:
 
 def _init(self: Any, /, *args: Any, **given: Any) -> None:
     cls = type(self)
+    values = self.__dict__
+    values.update(cls._defaults)
     if args:
+        values.update(zip(cls._names, args, strict=False))
         if len(args) > len(cls._names) or not given.keys().isdisjoint(cls._names[: len(args)]):
             raise TypeError(f"{cls.__name__}: too many values, or one given twice")
-        given |= zip(cls._names, args, strict=False)
-    values = {**cls._defaults, **given}
+    values.update(given)
     for name, factory in cls._factories:
         if name not in values:
             values[name] = factory()
@@ -47,7 +49,6 @@ def _init(self: Any, /, *args: Any, **given: Any) -> None:
         missing = [name for name in cls._names if name not in values]
         unknown = [name for name in values if name not in cls._known]
         raise TypeError(f"{cls.__name__}: missing fields {missing}, unknown fields {unknown}")
-    self.__dict__.update(values)
     if cls._checked:
         self.__post_init__()
 

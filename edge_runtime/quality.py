@@ -210,7 +210,7 @@ def describe(
 ) -> tuple[float, float, float]:
     """(contrast, saturated share, correlation with the template) of prepared pixels."""
     # Few calls on few numbers: after inference each one begins with a cold cache.
-    sample = pixels[::2, ::2, 0]  # as telling as all of them, in a quarter of the time
+    sample = _sample(pixels)
     stored = sample.tobytes()
     values = sample.astype(np.float32)
     means = _cell_means(values)
@@ -226,7 +226,13 @@ def describe(
 
 def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(256,) 16 x 16 version of the prepared pixels, zero mean and unit length."""
-    return _cell_means(pixels[::2, ::2, 0].astype(np.float32))
+    return _cell_means(_sample(pixels).astype(np.float32))
+
+
+def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(rows, columns) 64 to 127 pixels a side: as telling as all of them, in less time."""
+    step = max(1, min(pixels.shape[:2]) // 64)
+    return pixels[::step, ::step, 0]
 
 
 def _cell_means(values: NDArray[np.float32]) -> NDArray[np.float64]:
