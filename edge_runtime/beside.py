@@ -7,7 +7,6 @@ and the checks of the pixels are too short to start a thread for each, so one th
 from __future__ import annotations
 
 import _thread
-import contextlib
 import os
 from collections import deque
 from collections.abc import Callable
@@ -85,8 +84,10 @@ class _Jobs:
 
     def put(self, task: Task[Any] | None) -> None:
         self._waiting.append(task)
-        with contextlib.suppress(RuntimeError):  # free already: the thread has yet to look
+        try:  # noqa: SIM105 - `suppress` would cost as much as all the rest
             self._some.release()
+        except RuntimeError:  # free already: the thread has yet to look
+            pass
 
     def work_off(self) -> None:
         while True:

@@ -42,8 +42,7 @@ class InterpreterEngine:
             return np.asarray(values)
         scale, zero_point = detail["quantization"]
         # Exact before the one rounding of the product: int8 minus the zero point fits 9 bits.
-        real = values.astype(np.float32)
-        real -= np.float32(zero_point)
+        real: NDArray[np.float32] = np.subtract(values, zero_point, dtype=np.float32)
         real *= np.float32(scale)
         return real
 
