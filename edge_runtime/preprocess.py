@@ -92,5 +92,9 @@ def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uin
 def resize(grey: Image.Image, spec: InputSpec) -> NDArray[np.uint8]:
     """The second half: stretch mode "L" to (height, width, 1) uint8; no aspect ratio is kept."""
     if grey.size != (spec.width, spec.height):
+        if grey.height > grey.width or spec.height != spec.width:
+            # Pillow resamples rows, rounds to 8 bits, then columns. Newer versions turn the order
+            # round where that is faster, which gives other bytes: here rows always come first.
+            grey = grey.resize((spec.width, grey.height), Image.Resampling.BILINEAR)
         grey = grey.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(grey)[:, :, np.newaxis]

@@ -37,6 +37,8 @@ def draw_files(folder: Path) -> None:
     grey.save(folder / "turned.jpeg", quality=80, exif=exif)
     # Large enough to be decoded at half scale.
     Image.fromarray(draw_phantom(12, False, 900, 1000)).save(folder / "half-scale.jpeg", quality=25)
+    # Narrow: newer versions of Pillow resample its columns first, unless told otherwise.
+    Image.fromarray(draw_phantom(13, False, 420, 120)).save(folder / "narrow.jpeg", quality=25)
     grey.save(folder / "grey.png")
     Image.fromarray(small.astype(np.uint16) * 16).save(folder / "twelve-bit.png")
     Image.fromarray(small.astype(np.uint16) * 257).save(folder / "sixteen-bit.tiff")

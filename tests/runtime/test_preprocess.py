@@ -13,7 +13,7 @@ from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
 from edge_runtime.phantom import draw_phantom
-from edge_runtime.preprocess import InputSpec, prepare, prepare_pixels
+from edge_runtime.preprocess import InputSpec, prepare, prepare_pixels, resize
 from edge_runtime.readers.raster import scale_to_8_bits
 
 GOLDEN = Path(__file__).parent.parent / "data" / "golden"
@@ -28,7 +28,7 @@ def encode(image: Image.Image, format_name: str, **options: object) -> bytes:
 
 
 def test_every_golden_file_is_listed() -> None:
-    assert len(TENSORS) == 14
+    assert len(TENSORS) == 15
     assert set(TENSORS) == {p.name for p in GOLDEN.iterdir()} - {"tensors.json"}
 
 
@@ -37,6 +37,15 @@ def test_golden_tensor(name: str) -> None:
     tensor = prepare((GOLDEN / name).read_bytes(), SPEC)
     assert (tensor.shape, tensor.dtype) == ((224, 224, 1), np.uint8)
     assert hashlib.sha256(tensor.tobytes()).hexdigest() == TENSORS[name]
+
+
+@pytest.mark.parametrize("size", [(150, 900), (600, 500), (500, 600), (90, 1000), (900, 90)])
+@pytest.mark.parametrize("spec", [InputSpec(160, 160), InputSpec(96, 224), InputSpec(224, 96)])
+def test_rows_are_resampled_before_columns(size: tuple[int, int], spec: InputSpec) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8))
+    rows = image.resize((spec.width, image.height), Image.Resampling.BILINEAR)
+    expected = rows.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(resize(image, spec)[:, :, 0], np.asarray(expected))
 
 
 def test_an_image_of_the_right_size_passes_unchanged() -> None:

@@ -28,6 +28,25 @@ def test_it_meets_its_known_answers() -> None:
     assert "tflite-runtime 2.14" in result.stdout and "3 known answers met" in result.stdout
 
 
+def test_the_oldest_promised_pillow_gives_the_golden_tensors() -> None:
+    code = (
+        "import hashlib, json, pathlib, PIL\n"
+        "from edge_runtime.preprocess import InputSpec, prepare\n"
+        "golden = pathlib.Path('tests/data/golden')\n"
+        "for name, expected in json.loads((golden / 'tensors.json').read_text()).items():\n"
+        "    tensor = prepare((golden / name).read_bytes(), InputSpec(224, 224))\n"
+        "    assert hashlib.sha256(tensor.tobytes()).hexdigest() == expected, name\n"
+        "print(PIL.__version__)\n"
+    )
+    if not PYTHON.exists():
+        pytest.skip("no environment with tflite-runtime (needs Python 3.11); see the Makefile")
+    result = subprocess.run(
+        [str(PYTHON), "-c", code], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("9.4")
+
+
 def test_it_prepares_the_same_tensors_and_agrees_with_litert(phantoms: Path) -> None:
     result = run("screen", "--force", phantoms, "--format", "jsonl")
     assert result.returncode == 0, result.stderr
