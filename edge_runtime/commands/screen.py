@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 
 from edge_runtime.batch import examine_many
 from edge_runtime.commands.formatter import HelpFormatter
@@ -110,9 +110,9 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _prepare_output(
     arguments: argparse.Namespace, screener: Screener
-) -> Collection[tuple[str, str]]:
+) -> Mapping[tuple[str, str], str]:
     if not (arguments.resume and os.path.exists(arguments.output)):
-        return ()
+        return {}
     point = screener.operating_point
     conditions = Conditions(
         screener.bundle.sha256, screener.engine_name, point.name, point.threshold
@@ -123,14 +123,15 @@ def _prepare_output(
 
 
 def _inputs(
-    arguments: argparse.Namespace, done: Collection[tuple[str, str]], counts: Counter[str]
+    arguments: argparse.Namespace, done: Mapping[tuple[str, str], str], counts: Counter[str]
 ) -> Iterator[Input]:
     known = {source for source, _ in done}
     for item in _all_inputs(arguments):
         if item.source in known and item.error is None:
             with contextlib.suppress(ImageError):  # unreadable now: the record will say so
-                if (item.source, hash_file(item.path)) in done:
-                    counts["skipped"] += 1
+                status = done.get((item.source, hash_file(item.path)))
+                if status is not None:
+                    counts["skipped" if status == "ok" else f"skipped with {status}"] += 1
                     continue
         yield item
 
@@ -175,4 +176,4 @@ def _summarise(counts: Counter[str], screener: Screener) -> int:
         return 2
     parts = [f"{count} {name}" for name, count in sorted(counts.items())]
     print(f"{total} files: {', '.join(parts)}", file=sys.stderr)
-    return 1 if counts["error"] or counts["rejected"] else 0
+    return int(any(name.endswith(("error", "rejected")) for name in counts))

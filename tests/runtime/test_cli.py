@@ -110,6 +110,17 @@ def test_resume_screens_only_what_is_missing(cxr_edge: Run, phantoms: Path, tmp_
     assert output.read_bytes() == whole
 
 
+def test_resume_repeats_what_the_skipped_results_said(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(phantoms, tmp_path / "images")
+    (folder / "broken.jpeg").write_bytes((folder / "0.jpeg").read_bytes()[:500])
+    options = ("screen", "--force", folder, "--format", "jsonl", "--output", tmp_path / "r.jsonl")
+    assert cxr_edge(*options).returncode == 1
+    again = cxr_edge(*options, "--resume")
+    assert again.returncode == 1 and "6 skipped, 1 skipped with error" in again.stderr
+
+
 def test_resume_screens_a_file_again_whose_content_changed(
     cxr_edge: Run, phantoms: Path, tmp_path: Path
 ) -> None:
