@@ -40,40 +40,45 @@ def fit_temperature(logits: NDArray[np.float64], positive: NDArray[np.int64]) ->
 
 
 def choose_operating_points(
-    logits: NDArray[np.float64], positive: NDArray[np.int64], temperature: float
+    logits: NDArray[np.float64],
+    positive: NDArray[np.int64],
+    temperature: float,
+    corrupted: NDArray[np.float64] | None = None,
 ) -> tuple[OperatingPoint, ...]:
     """`screening`, `balanced` and `triage`, which has a grey band.
 
     A threshold lies midway between two neighbouring logits, so that the small shifts of
     quantisation seldom move an image across it.
+
+    Args:
+        logits: (n,) of validation images.
+        positive: (n,) of 0 and 1.
+        temperature: Divides the logits.
+        corrupted: (n,) logits of a corrupted copy of the same images. Held-out patients of the same
+            hospital are so easy that many thresholds balance them equally; the copy makes the
+            choice among these a firm one.
     """
-    order = np.argsort(logits, kind="stable")
-    scaled = logits[order] / temperature
-    # One cut under all images, for a model that separates nothing, and one between each two
-    # neighbours that differ.
-    apart = np.flatnonzero(np.diff(scaled) > 0)
-    cuts = np.append(scaled[0] - 1, (scaled[apart + 1] + scaled[apart]) / 2)
-    count = np.append(0, apart + 1)  # images under each cut
-    below = np.append(0, positive[order].cumsum()[apart])  # diseased ones among them
-    sensitivity = 1 - below / positive.sum()
-    specificity = (count - below) / (len(positive) - positive.sum())
-
-    youden = sensitivity + specificity
+    rising = _Cuts(logits / temperature, positive)
+    both, copies = (rising, "") if corrupted is None else (
+        _Cuts(np.concatenate([logits, corrupted]) / temperature, np.tile(positive, 2)),
+        " and its corrupted copy",
+    )  # fmt: skip
+    youden = both.sensitivity + both.specificity
     best = np.flatnonzero(youden >= youden.max() - 1e-12)
-    balanced = int(best[len(best) // 2])
-    aimed, aim = _screening_cut(below, int(positive.sum()))
-    screening = min(aimed, balanced)
-    certain = np.flatnonzero(specificity >= RULE_IN_SPECIFICITY)
-    rule_in = max(int(certain[0]) if len(certain) else len(cuts) - 1, balanced)
+    balanced = both.cuts[best[len(best) // 2]]
+    aimed, aim = _screening_cut(rising.missed, int(positive.sum()))
+    screening = min(rising.cuts[aimed], balanced)
+    certain = np.flatnonzero(rising.specificity >= RULE_IN_SPECIFICITY)
+    rule_in = max(rising.cuts[certain[0] if len(certain) else -1], balanced)
 
-    def threshold(index: int) -> float:
-        return round(float(1 / (1 + np.exp(-cuts[index]))), 6)
+    def threshold(cut: float) -> float:
+        return round(float(1 / (1 + np.exp(-cut))), 6)
 
-    def point(name: str, index: int, rule: str) -> OperatingPoint:
-        counts = confusion(positive, logits / temperature, cuts[index])
+    def point(name: str, cut: float, rule: str) -> OperatingPoint:
+        counts = confusion(positive, logits / temperature, cut)
         return OperatingPoint(
             name=name,
-            threshold=threshold(index),
+            threshold=threshold(cut),
             rule=rule,
             split=SPLIT,
             sensitivity=counts.sensitivity,
@@ -97,10 +102,27 @@ def choose_operating_points(
         point(
             "balanced",
             balanced,
-            "the largest sum of sensitivity and specificity on validation (Youden's index)",
+            f"the largest sum of sensitivity and specificity on validation{copies} "
+            "(Youden's index)",
         ),
         dataclasses.replace(triage, uncertain=(threshold(screening), threshold(rule_in))),
     )
+
+
+class _Cuts:
+    """Every useful threshold: `cuts` (k,) rising, and what each one does."""
+
+    def __init__(self, scores: NDArray[np.float64], positive: NDArray[np.int64]) -> None:
+        order = np.argsort(scores, kind="stable")
+        ranked = scores[order]
+        # One cut under all images, for a model that separates nothing, and one between each two
+        # neighbours that differ.
+        apart = np.flatnonzero(np.diff(ranked) > 0)
+        self.cuts = np.append(ranked[0] - 1, (ranked[apart + 1] + ranked[apart]) / 2)
+        below = np.append(0, apart + 1)
+        self.missed = np.append(0, positive[order].cumsum()[apart])  # diseased images below
+        self.sensitivity = 1 - self.missed / positive.sum()
+        self.specificity = (below - self.missed) / (len(positive) - positive.sum())
 
 
 def _screening_cut(missed: NDArray[np.int64], diseased: int) -> tuple[int, str]:

@@ -27,6 +27,7 @@ from export.run_folder import (
     load_pixels,
     open_run,
     positives,
+    read_corrupted_logits,
     read_evaluations,
 )
 from export.to_onnx import to_float_onnx, to_int8_onnx
@@ -76,7 +77,13 @@ def build_bundle(
     float_logits = keras_logits(core, validation)
     float_representative = keras_logits(core, representative)
     temperature = round(fit_temperature(disease_logit(float_logits), positive), 4)
-    points = choose_operating_points(disease_logit(float_logits), positive, temperature)
+    corrupted = read_corrupted_logits(run)
+    points = choose_operating_points(
+        disease_logit(float_logits),
+        positive,
+        temperature,
+        None if corrupted is None else disease_logit(corrupted),
+    )
 
     tqdm.write("converting")
     whole = add_normalisation(core)

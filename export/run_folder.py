@@ -1,7 +1,8 @@
-"""What export reads of a run folder: run.json, splits.json and model.keras."""
+"""What export reads of a run folder: run.json, splits.json, model.keras and validation logits."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -69,6 +70,22 @@ def open_run(folder: Path) -> Run:
         from_mapping(InputSpec, recipe["input"], "run.json: recipe.input"),
         tuple(recipe["network"]["labels"]),
     )
+
+
+def read_corrupted_logits(run: Run) -> NDArray[np.float64] | None:
+    """(n, units) logits of the validation images' corrupted copy; None where a run has none.
+
+    Raises:
+        InvalidValueError: They are not those of the run's validation images.
+    """
+    file = run.folder / "validation-corrupted.csv"
+    if not file.is_file():
+        return None
+    with open(file, encoding="utf-8", newline="") as lines:
+        rows = list(csv.reader(lines))[1:]
+    if [row[0] for row in rows] != [image.path for image in run.splits.validation]:
+        raise InvalidValueError(f"{file} is not about the images of splits.json")
+    return np.array([[float(value) for value in row[2:]] for row in rows])
 
 
 def read_evaluations(folder: Path) -> dict[str, Any]:

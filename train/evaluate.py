@@ -43,7 +43,7 @@ from train.dataset import (
     patient_of,
     read_folder,
 )
-from train.logits import Scores, predict_logits, read_scores, write_scores
+from train.logits import CORRUPTED, PLAIN, Scores, predict_logits, read_scores, write_scores
 from train.probes import measure_detail
 from train.recipe import Recipe
 from train.run_folder import write_json
@@ -109,6 +109,7 @@ class FinishedRun:
     recipe: Recipe
     weights: str
     validation: Scores
+    corrupted: Scores | None = None  # of the same images; older runs have none
 
 
 def run_evaluation(
@@ -164,7 +165,8 @@ def open_run(folder: Path) -> FinishedRun:
         folder,
         recipe,
         str(description["weights"]["source"]),
-        read_scores(folder / "validation.csv"),
+        read_scores(folder / PLAIN),
+        read_scores(folder / CORRUPTED) if (folder / CORRUPTED).exists() else None,
     )
 
 
@@ -172,7 +174,8 @@ def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Ev
     """All figures, from logits alone."""
     validation = disease_logit(run.validation.logits)
     temperature = round(fit_temperature(validation, run.validation.positive), 4)
-    points = choose_operating_points(validation, run.validation.positive, temperature)
+    corrupted = disease_logit(run.corrupted.logits) if run.corrupted else None
+    points = choose_operating_points(validation, run.validation.positive, temperature, corrupted)
     probability = probabilities(scores, temperature)
     positive = scores.positive
     kinds = np.array([s.kind for s in scores.samples])

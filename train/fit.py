@@ -27,7 +27,7 @@ from train.batches import TrainingBatches
 from train.curves import draw_curves
 from train.dataset import Split
 from train.hardware import Hardware
-from train.logits import Scores, predict_logits, write_scores
+from train.logits import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
 from train.network import build_network
 from train.optimise import compile_phase, learning_rates
 from train.recipe import Optimisation, Recipe, load_recipe
@@ -249,7 +249,7 @@ def _finish(
         chosen = best_name if lead > _AVERAGE_TOLERANCE else mean_name
     model.set_weights(candidates[chosen])
     model.save(run.path / "model.keras")
-    logits = predict_logits(model, arrays.validation)
-    write_scores(run.path / "validation.csv", Scores(split.validation, logits))
+    for name, pixels in ((PLAIN, arrays.validation), (CORRUPTED, arrays.corrupted)):
+        write_scores(run.path / name, Scores(split.validation, predict_logits(model, pixels)))
     run.finish({"chosen": chosen, "candidates": scores, "epochs": len(history)})
     tqdm.write(f"finished: {chosen} saved as {run.path / 'model.keras'}")

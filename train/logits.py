@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from edge_runtime.errors import InvalidValueError
 from train.dataset import Sample, patient_of
 
+# In a run folder: the logits of the validation images, and of their fixed corrupted copy.
+PLAIN, CORRUPTED = "validation.csv", "validation-corrupted.csv"
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:

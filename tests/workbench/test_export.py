@@ -185,6 +185,21 @@ def test_operating_points_keep_their_rules() -> None:
         assert youden >= called[positive == 1].mean() + (~called)[positive == 0].mean() - 1e-9
 
 
+def test_a_corrupted_copy_decides_among_thresholds_that_validation_finds_equal() -> None:
+    positive = np.repeat([0, 1], [200, 400])
+    # Apart by a wide gap: anything between -3 and 3 balances these equally.
+    logits = np.concatenate([np.linspace(-9, -3, 200), np.linspace(3, 9, 400)])
+    corrupted = logits + np.where(positive == 1, 0, 4.5)  # normal ones now reach up to 1.5
+    _, alone, _ = choose_operating_points(logits, positive, 1.0)
+    screening, balanced, triage = choose_operating_points(logits, positive, 1.0, corrupted)
+    assert alone.threshold == pytest.approx(0.5)
+    assert balanced.threshold == pytest.approx(1 / (1 + np.exp(-2.25)), abs=1e-3)
+    assert screening.threshold <= balanced.threshold <= (triage.uncertain or (0, 0))[1]
+    # What is stated is still measured on the images themselves.
+    assert (balanced.sensitivity.value, balanced.specificity.value) == (1, 1)
+    assert "corrupted copy" in balanced.rule and "corrupted copy" not in alone.rule
+
+
 def test_screening_is_never_less_sensitive_than_balanced() -> None:
     # Separated but for one diseased image: the aim alone would allow a higher threshold.
     logits = np.concatenate([np.linspace(-9, -5, 400), np.linspace(5, 9, 999), [-4.0]])
