@@ -86,7 +86,7 @@ class Screener:
 
     @property
     def engine_family(self) -> str:
-        """Engines of one family give the same numbers."""
+        """Engines of one family share known answers and site profiles."""
         return self._pool.family
 
     @classmethod

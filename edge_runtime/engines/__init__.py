@@ -1,7 +1,7 @@
 """Inference engines: one module each with the same names, chosen by `choose_engine`.
 
-An engine module has NAME, FORMAT (which model file it reads), FAMILY (engines of a family give
-the same bytes), `is_available()` and `load(model, threads)`.
+An engine module has NAME, FORMAT (which model file it reads), FAMILY (engines of a family share
+known answers), `is_available()` and `load(model, threads)`.
 """
 
 from __future__ import annotations
