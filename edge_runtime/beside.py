@@ -53,22 +53,25 @@ class Beside:
     """
 
     def __init__(self) -> None:
-        self._jobs: _Jobs | None = None
-        self._process = 0
+        self._jobs: dict[int, _Jobs] = {}  # by process: a fork copies no threads
 
     def start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Begin `work(*arguments)`; ask the task for its result."""
         task = Task(work, *arguments)
-        if self._jobs is None or self._process != os.getpid():
-            # A fork copies no threads.
-            self._jobs, self._process = _Jobs(), os.getpid()
-            _thread.start_new_thread(self._jobs.work_off, ())
-        self._jobs.put(task)
+        process = os.getpid()
+        jobs = self._jobs.get(process)
+        if jobs is None:
+            fresh = _Jobs()
+            # One step for other threads: of several that come first, one starts the thread.
+            jobs = self._jobs.setdefault(process, fresh)
+            if jobs is fresh:
+                _thread.start_new_thread(jobs.work_off, ())
+        jobs.put(task)
         return task
 
     def __del__(self) -> None:
-        if self._jobs is not None:
-            self._jobs.put(None)
+        for jobs in self._jobs.values():
+            jobs.put(None)
 
 
 class _Jobs:

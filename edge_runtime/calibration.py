@@ -58,11 +58,11 @@ def choose_operating_points(
             hospital are so easy that many thresholds balance them equally; the copy makes the
             choice among these a firm one.
     """
-    rising = _Cuts(logits / temperature, positive)
-    both, copies = (rising, "") if corrupted is None else (
-        _Cuts(np.concatenate([logits, corrupted]) / temperature, np.tile(positive, 2)),
-        " and its corrupted copy",
-    )  # fmt: skip
+    both = rising = _Cuts(logits / temperature, positive)
+    copies = ""
+    if corrupted is not None:
+        both = _Cuts(np.concatenate([logits, corrupted]) / temperature, np.tile(positive, 2))
+        copies = " and its corrupted copy"
     youden = both.sensitivity + both.specificity
     best = np.flatnonzero(youden >= youden.max() - 1e-12)
     balanced = both.cuts[best[len(best) // 2]]

@@ -230,7 +230,7 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 
 def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(rows, columns) 64 to 127 pixels a side: as telling as all of them, in less time."""
+    """(rows, columns), the shorter at most 127: as telling as all pixels, in less time."""
     step = max(1, min(pixels.shape[:2]) // 64)
     return pixels[::step, ::step, 0]
 
@@ -253,6 +253,6 @@ def _cells(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.flo
         edges = np.arange(TEMPLATE_SIDE + 1) * size // TEMPLATE_SIDE
         inside = np.arange(size)[np.newaxis] - edges[:-1, np.newaxis]
         sizes = np.diff(edges)[:, np.newaxis]
-        averages.append(((inside >= 0) & (inside < sizes)).astype(np.float32) / sizes)
-    rows, columns = (average.astype(np.float32) for average in averages)
+        averages.append((((inside >= 0) & (inside < sizes)) / sizes).astype(np.float32))
+    rows, columns = averages
     return rows, columns.T.copy()

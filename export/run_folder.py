@@ -76,16 +76,21 @@ def read_corrupted_logits(run: Run) -> NDArray[np.float64] | None:
     """(n, units) logits of the validation images' corrupted copy; None where a run has none.
 
     Raises:
-        InvalidValueError: They are not those of the run's validation images.
+        InvalidValueError: The file is damaged, or not about the run's validation images.
     """
     file = run.folder / "validation-corrupted.csv"
     if not file.is_file():
         return None
-    with open(file, encoding="utf-8", newline="") as lines:
-        rows = list(csv.reader(lines))[1:]
-    if [row[0] for row in rows] != [image.path for image in run.splits.validation]:
+    try:
+        with open(file, encoding="utf-8", newline="") as lines:
+            rows = list(csv.reader(lines))[1:]
+        paths = [row[0] for row in rows]
+        logits = np.array([[float(value) for value in row[2:]] for row in rows])
+    except (OSError, ValueError, IndexError) as error:
+        raise InvalidValueError(f"{file}: {error}") from error
+    if paths != [image.path for image in run.splits.validation]:
         raise InvalidValueError(f"{file} is not about the images of splits.json")
-    return np.array([[float(value) for value in row[2:]] for row in rows])
+    return logits
 
 
 def read_evaluations(folder: Path) -> dict[str, Any]:

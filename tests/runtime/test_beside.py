@@ -59,6 +59,22 @@ def test_many_threads_share_one() -> None:
     assert results == [[i + n for i in range(200)] for n in range(8)]
 
 
+def test_threads_that_come_first_together_start_one_thread() -> None:
+    before = _thread._count()
+    beside, together = Beside(), threading.Barrier(16)
+
+    def use() -> None:
+        together.wait(10)
+        beside.start(int).result()
+
+    threads = [threading.Thread(target=use) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert _thread._count() <= before + 1
+
+
 def test_its_thread_ends_with_it() -> None:
     before = _thread._count()
     beside: Beside | None = Beside()

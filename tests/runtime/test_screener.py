@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from edge_runtime import Record, Screener
 from edge_runtime.errors import EngineError, ErrorCode, InvalidValueError
 from edge_runtime.phantom import draw_phantom, phantom_jpeg
-from edge_runtime.screener import Examination
+from edge_runtime.screener import STAGES, Examination
 
 jsonschema = pytest.importorskip("jsonschema")
 SCHEMA = Path(__file__).parents[2] / "edge_runtime" / "schemas" / "result-1.schema.json"
@@ -139,6 +140,20 @@ def test_many_files_keep_their_order_and_are_taken_lazily(bundle: Path, phantoms
     assert [r.status for r in rest].count("error") == 20
     alone = [screener.screen(p) for p in paths[:7]]
     assert [first, *rest][:7] == alone
+
+
+def test_the_stages_are_the_whole(screener: Screener, phantoms: Path) -> None:
+    shares = []
+    for _ in range(30):
+        start = time.perf_counter()
+        stages = screener.examine(phantoms / "0.jpeg").stages
+        seconds = time.perf_counter() - start
+        assert stages is not None and list(stages) == list(STAGES)
+        assert all(value >= 0 for value in stages.values())
+        assert sum(stages.values()) <= seconds
+        shares.append(sum(stages.values()) / seconds)
+    # What is left is a function call. The best of them, as a busy machine interrupts some.
+    assert max(shares) > 0.5
 
 
 def test_timings_only_on_demand(screener: Screener) -> None:

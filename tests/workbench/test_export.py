@@ -18,7 +18,12 @@ from edge_runtime.calibration import choose_operating_points, fit_temperature
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.metrics import auc, proportion
 from export import gate
-from export.run_folder import Image, choose_representative, open_run
+from export.run_folder import (
+    Image,
+    choose_representative,
+    open_run,
+    read_corrupted_logits,
+)
 from tests.workbench.conftest import workbench
 
 BOTH = ("litert", "onnxruntime")
@@ -215,6 +220,27 @@ def test_with_few_images_the_sensitivity_itself_is_held_to_the_aim() -> None:
     screening, *_ = choose_operating_points(rng.normal(size=120) + 2 * positive, positive, 1.0)
     assert "with a sensitivity of at least 0.98" in screening.rule
     assert screening.sensitivity.value >= 0.98
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ("path,kind,logit0\nother.jpeg,normal,1.0\n", "not about the images"),
+        ("path,kind,logit0\nother.jpeg,normal,high\n", "could not convert"),
+        ("path,kind,logit0\n\n", "out of range"),
+    ],
+)
+def test_corrupted_logits_of_something_else_are_refused(
+    smoke_run: Path, tmp_path: Path, lines: str, reason: str
+) -> None:
+    run = open_run(Path(shutil.copytree(smoke_run, tmp_path / "run")))
+    found = read_corrupted_logits(run)
+    assert found is not None and len(found) == len(run.splits.validation)
+    (run.folder / "validation-corrupted.csv").write_text(lines)
+    with pytest.raises(InvalidValueError, match=reason):
+        read_corrupted_logits(run)
+    (run.folder / "validation-corrupted.csv").unlink()
+    assert read_corrupted_logits(run) is None
 
 
 def test_an_unfinished_run_is_refused(smoke_run: Path, tmp_path: Path) -> None:
