@@ -1,4 +1,4 @@
-"""What the choices of the export cost: representative images, per-channel weights, the score's end.
+"""What the choices of the export cost: representative images, biases, weights, the score's end.
 
 Each choice converts the run's model again and is held against the float model on the validation
 images, plain and on their corrupted copy. Nothing here reads the test split.
@@ -20,6 +20,7 @@ from edge_runtime.engines import Engine, litert
 from edge_runtime.estimates import PairedDifference
 from edge_runtime.metrics import auc_difference
 from edge_runtime.scores import disease_logit
+from export.bias_correction import correct_biases
 from export.gate import run_engine
 from export.inference_model import keras_logits, load_core
 from export.run_folder import choose_representative, load_pixels, open_run, positives
@@ -88,13 +89,18 @@ def run_choices(run_folder: Path, data: Path | None, output: Path) -> ChoicesRes
 
     rows = []
     for size in tqdm(_SIZES, "representative images", disable=None):
-        model = to_int8_tflite(core, representative(size))
+        pixels = representative(size)
+        model = to_int8_tflite(correct_biases(core, pixels), pixels)
         rows.append(measure(f"{size} representative images", scores(litert.load(model, 2))))
     usual = representative(200)
-    per_tensor = to_int8_tflite(core, usual, per_channel=False)
-    rows.append(measure("per-tensor weights", scores(litert.load(per_tensor, 2))))
+    for name, per_channel in (
+        ("200, biases not corrected", True),
+        ("the same, per-tensor weights", False),
+    ):
+        model = to_int8_tflite(core, usual, per_channel=per_channel)
+        rows.append(measure(name, scores(litert.load(model, 2))))
     if core.output["map"].shape[-1] == 1:
-        single = to_int8_tflite(_one_probability(core), usual)
+        single = to_int8_tflite(_one_probability(correct_biases(core, usual)), usual)
         rows.append(
             measure(
                 "one int8 probability as output",

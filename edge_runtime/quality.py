@@ -69,12 +69,13 @@ class FeatureSpace:
     refuse_above: float
 
     @cached_property
-    def _mean(self) -> NDArray[np.float32]:
-        return np.frombuffer(base64.b64decode(self.mean_base64), "<f4")
+    def _mean(self) -> NDArray[np.float64]:
+        return np.frombuffer(base64.b64decode(self.mean_base64), "<f4").astype(np.float64)
 
     @cached_property
-    def _components(self) -> NDArray[np.float32]:
-        flat = np.frombuffer(base64.b64decode(self.components_base64), "<f2").astype(np.float32)
+    def _components(self) -> NDArray[np.float64]:
+        # Doubles, or the order in which a processor sums would show in a record's four digits.
+        flat = np.frombuffer(base64.b64decode(self.components_base64), "<f2").astype(np.float64)
         return flat.reshape(len(self.scales), -1)
 
     @cached_property

@@ -19,6 +19,7 @@ from edge_runtime.reference import Reference, make_reference
 from edge_runtime.scores import disease_logit
 from edge_runtime.versions import installed_versions
 from export import gate
+from export.bias_correction import INT8_LEVELS, correct_biases
 from export.inference_model import add_normalisation, keras_logits, load_core
 from export.quality import fit_quality_gate
 from export.run_folder import (
@@ -30,7 +31,7 @@ from export.run_folder import (
     read_corrupted_logits,
     read_evaluations,
 )
-from export.to_onnx import to_float_onnx, to_int8_onnx
+from export.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
 from export.to_tflite import to_float_tflite, to_int8_tflite
 from export.write import Converted, write_bundles
 
@@ -87,11 +88,17 @@ def build_bundle(
 
     tqdm.write("converting")
     whole = add_normalisation(core)
+    corrected = {
+        levels: correct_biases(core, representative, levels)
+        for levels in {INT8_LEVELS, WEIGHTS[onnx_weights]}
+    }
     models = {
         ("tflite", "float32"): to_float_tflite(whole),
         ("onnx", "float32"): to_float_onnx(whole),
-        ("tflite", "int8"): to_int8_tflite(core, representative),
-        ("onnx", "int8"): to_int8_onnx(core, representative, onnx_weights),
+        ("tflite", "int8"): to_int8_tflite(corrected[INT8_LEVELS], representative),
+        ("onnx", "int8"): to_int8_onnx(
+            corrected[WEIGHTS[onnx_weights]], representative, onnx_weights
+        ),
     }
     converted = [
         _load(format_name, precision, model, representative, float_representative, validation)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -28,11 +29,14 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from edge_runtime.errors import EngineError
 from edge_runtime.preprocess import PIXEL_SCALE, PIXEL_ZERO_POINT
+from export.bias_correction import INT7_LEVELS, INT8_LEVELS, weight_scales
+from export.firm_adds import firm_add_scales
 from export.inference_model import normalise
 from export.to_tflite import with_full_range
 
-# Both are right on every processor: uint8, and int8 in the reduced range of 7 bits.
-WEIGHTS = ("uint8", "int7")
+# Both are right on every processor: uint8, and int8 in the reduced range of 7 bits. Each with the
+# largest quantised weight.
+WEIGHTS = {"uint8": INT8_LEVELS, "int7": INT7_LEVELS}
 OPSET = 17  # 18 adds a Transpose, 21 is refused by tf2onnx
 
 
@@ -52,7 +56,7 @@ def to_int8_onnx(
     """Per-channel 8-bit weights, 8-bit activations, uint8 pixels in.
 
     Args:
-        core: Network that takes normalised pixels.
+        core: Network that takes normalised pixels, its biases corrected for `weights`' levels.
         representative: (n, height, width, 1) uint8, for the activations' ranges.
         weights: One of WEIGHTS.
 
@@ -64,22 +68,48 @@ def to_int8_onnx(
         Path(source).write_bytes(to_float_onnx(core))
         # Without this step the folded batch norms would stay float.
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
-        quantize_static(
-            prepared,
-            target,
-            _Representative(with_full_range(representative)),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            reduce_range=weights == "int7",
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QUInt8 if weights == "uint8" else QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
-        )
-        proto = onnx.load(target)
+        grids = _weight_grids(onnx.load(prepared), weights)
+
+        def quantise() -> onnx.ModelProto:
+            quantize_static(
+                prepared,
+                target,
+                _Representative(with_full_range(representative)),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QUInt8 if weights == "uint8" else QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={"TensorQuantOverrides": grids},
+            )
+            return onnx.load(target)
+
+        # Twice: the additions' scales can be looked at only when there are some.
+        for name, (scale, zero_point) in firm_add_scales(quantise()).items():
+            grids[name] = [{"scale": np.array(scale), "zero_point": np.array(zero_point)}]
+        proto = quantise()
     _take_pixels(proto)
     proto.doc_string = ""
     onnx.checker.check_model(proto)
     return bytes(proto.SerializeToString())
+
+
+def _weight_grids(proto: onnx.ModelProto, weights: str) -> dict[str, list[dict[str, Any]]]:
+    """Scales and zero points of every convolution's weights, for ONNX Runtime's quantiser.
+
+    Its own choice for symmetric uint8 puts the largest weight half a step outside of the range.
+    """
+    values = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+    kind, zero_point = (
+        (QuantType.QUInt8, np.uint8(128)) if weights == "uint8" else (QuantType.QInt8, np.int8(0))
+    )
+    return {
+        name: [
+            {"quant_type": kind, "axis": 0, "scale": scale, "zero_point": zero_point}
+            for scale in weight_scales(values[name], 0, WEIGHTS[weights])
+        ]
+        for name in (node.input[1] for node in proto.graph.node if node.op_type == "Conv")
+    }
 
 
 class _Representative(CalibrationDataReader):

@@ -32,7 +32,7 @@ def to_int8_tflite(
     """int8 throughout, uint8 pixels in; ranges from the representative images.
 
     Args:
-        core: Network that takes normalised pixels.
+        core: Network that takes normalised pixels, its biases corrected for int8 weights.
         representative: (n, height, width, 1) uint8.
         per_channel: A scale for each output channel of the weights; without, one for all.
 
