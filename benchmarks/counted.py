@@ -85,7 +85,7 @@ def count(engine: str) -> Counted:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind"
         command = [
-            "setarch", "-R", "valgrind", "--tool=callgrind", "--zero-before=getppid",
+            "setarch", "-R", "valgrind", "--tool=callgrind", "--fair-sched=yes", "--zero-before=getppid",
             "--dump-before=getpgid", f"--callgrind-out-file={out}", sys.executable, "-c", _SCRIPT,
             engine,
         ]  # fmt: skip
