@@ -25,7 +25,8 @@ _SECTIONS = (
     ("What the choices of the export cost", "choices/choices", (),
      "choices runs/default --data chest_xray"),
     ("The frontier", "pareto/pareto", ("pareto",),
-     "pareto bundles/tiny bundles/small bundles/at-160 bundles/default --data chest_xray/test"),
+     "pareto bundles/tiny bundles/small bundles/at-160 bundles/default bundles/grid-*[0-9] "
+     "--data chest_xray/test"),
     ("One image: latency", "latency/latency", (), "latency --data chest_xray_originals"),
     ("MLPerf's load generator", "loadgen/loadgen", (), "loadgen --data chest_xray_originals"),
     ("Engines side by side", "peers/peers", ("peers",),
