@@ -85,9 +85,9 @@ def count(engine: str) -> Counted:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "callgrind"
         command = [
-            "setarch", "-R", "valgrind", "--tool=callgrind", "--fair-sched=yes", "--zero-before=getppid",
-            "--dump-before=getpgid", f"--callgrind-out-file={out}", sys.executable, "-c", _SCRIPT,
-            engine,
+            "setarch", "-R", "valgrind", "--tool=callgrind", "--fair-sched=yes",
+            "--zero-before=getppid", "--dump-before=getpgid", f"--callgrind-out-file={out}",
+            sys.executable, "-c", _SCRIPT, engine,
         ]  # fmt: skip
         environment = dict(os.environ) | {
             "PYTHONHASHSEED": "0",

@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -130,7 +131,7 @@ def _markdown(result: ParetoResult) -> str:
 
 def _draw(result: ParetoResult, path: Path) -> None:
     plt.rcParams["svg.hashsalt"] = "cxr-edge"
-    figure, axes = plt.subplots(figsize=(7.5, 5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 5.5), layout="constrained")
     largest = max(p.size_bytes for p in result.points)
     for precision, colour in (("int8", "tab:blue"), ("float32", "tab:orange")):
         points = [p for p in result.points if p.precision == precision]
@@ -153,11 +154,39 @@ def _draw(result: ParetoResult, path: Path) -> None:
             alpha=0.7,
             label=f"{precision} (area: size of the file)",
         )
-        for p in points:
-            axes.annotate(f"{p.bundle}", (p.infer_ms, p.auc.value), fontsize=8,
-                          xytext=(6, 6), textcoords="offset points")  # fmt: skip
+    by_precision = {(p.bundle, p.precision): p for p in result.points}
+    for p in result.points:
+        if p.precision != "int8":
+            continue
+        # One label for both files of a bundle, and a line between them.
+        other = by_precision.get((p.bundle, "float32"))
+        if other is not None:
+            axes.plot(
+                [p.infer_ms, other.infer_ms],
+                [p.auc.value, other.auc.value],
+                color="grey",
+                alpha=0.5,
+                linewidth=0.8,
+                zorder=0,
+            )
+        axes.annotate(
+            f"{p.bundle}\n{p.width:g} × {p.resolution} px",
+            (p.infer_ms, p.auc.low),
+            fontsize=6,
+            ha="center",
+            va="top",
+            xytext=(0, -3),
+            textcoords="offset points",
+        )
     axes.set_xscale("log")
-    axes.set(xlabel="inference, ms (one thread)", ylabel=f"AUC on {result.data}")
+    axes.xaxis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set(
+        xlabel="inference, ms (one thread); each label below its int8 file, its float one to the "
+        "right",
+        ylabel=f"AUC on {result.data}",
+    )
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="lower right")
     figure.savefig(path, metadata={"Date": None})
