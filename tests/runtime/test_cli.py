@@ -193,8 +193,12 @@ def test_an_interrupted_batch_leaves_whole_lines_and_goes_on(
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    for seed in range(60):
-        (folder / f"{seed:03}.jpeg").write_bytes(phantom_jpeg(seed, True, 900, 1000))
+    drawn = phantom_jpeg(1, True, 900, 1000)
+    count = 1000  # seconds of work: the signal comes while there is some left
+    for i in range(count):
+        # A comment in each, so that no two have the same hash.
+        comment = b"\xff\xfe\x00\x06" + f"{i:04}".encode()
+        (folder / f"{i:04}.jpeg").write_bytes(drawn[:2] + comment + drawn[2:])
     output = tmp_path / "results.jsonl"
     options = [
         "screen",
@@ -217,10 +221,10 @@ def test_an_interrupted_batch_leaves_whole_lines_and_goes_on(
     assert code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
     written = output.read_bytes()
     before = [json.loads(line) for line in written.splitlines(keepends=True) if line[-1:] == b"\n"]
-    assert 0 < len(before) < 60
+    assert 0 < len(before) < count
     assert cxr_edge(*options, "--resume").returncode == 0
     after = records(output.read_text(encoding="utf-8"))
-    assert len(after) == 60
+    assert len(after) == count
     assert after[: len(before)] == before
 
 
