@@ -212,7 +212,10 @@ def test_an_interrupted_batch_leaves_whole_lines_and_goes_on(
         "1",
     ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "edge_runtime", *options], cwd=ROOT, stderr=subprocess.DEVNULL
+        # What a shell starts in the background inherits an ignored SIGINT.
+        ["env", "--default-signal=INT", sys.executable, "-m", "edge_runtime", *options],
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
     )
     while process.poll() is None and not (output.exists() and output.stat().st_size > 2000):
         time.sleep(0.005)
