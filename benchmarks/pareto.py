@@ -154,21 +154,18 @@ def _draw(result: ParetoResult, path: Path) -> None:
             alpha=0.7,
             label=f"{precision} (area: size of the file)",
         )
-    by_precision = {(p.bundle, p.precision): p for p in result.points}
-    for p in result.points:
-        if p.precision != "int8":
-            continue
+    floats = {p.bundle: p for p in result.points if p.precision == "float32"}
+    for p in (p for p in result.points if p.precision == "int8"):
         # One label for both files of a bundle, and a line between them.
-        other = by_precision.get((p.bundle, "float32"))
-        if other is not None:
-            axes.plot(
-                [p.infer_ms, other.infer_ms],
-                [p.auc.value, other.auc.value],
-                color="grey",
-                alpha=0.5,
-                linewidth=0.8,
-                zorder=0,
-            )
+        other = floats[p.bundle]
+        axes.plot(
+            [p.infer_ms, other.infer_ms],
+            [p.auc.value, other.auc.value],
+            color="grey",
+            alpha=0.5,
+            linewidth=0.8,
+            zorder=0,
+        )
         axes.annotate(
             f"{p.bundle}\n{p.width:g} × {p.resolution} px",
             (p.infer_ms, p.auc.low),

@@ -64,12 +64,8 @@ def correct_biases(
     """
     copy = keras.models.clone_model(core)
     copy.set_weights(core.get_weights())
-    layers = dict(_convolutions(copy))
-    errors = {
-        name: round_weights(kernel, channel_axis(layer), levels) - kernel
-        for name, layer in layers.items()
-        for kernel in [keras.ops.convert_to_numpy(layer.kernel)]
-    }
+    layers = {layer.name: layer for layer in convolutions(copy)}
+    errors = {name: _rounding_error(layer, levels) for name, layer in layers.items()}
     shifts: dict[str, NDArray[np.float64]] = {}
     batches = range(0, len(representative), _BATCH)
     for start in tqdm(batches, "shifts by rounded weights", disable=None):
@@ -94,19 +90,25 @@ def channel_axis(layer: keras.layers.Layer) -> int:
     return 2 if isinstance(layer, keras.layers.DepthwiseConv2D) else 3
 
 
-def _convolutions(model: keras.Model) -> Iterator[tuple[str, keras.layers.Layer]]:
+def convolutions(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """All of them, in nested models too, in the order in which they run."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _convolutions(layer)
+            yield from convolutions(layer)
         elif isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
-            yield layer.name, layer
+            yield layer
+
+
+def _rounding_error(layer: keras.layers.Layer, levels: int) -> NDArray[np.float32]:
+    kernel: NDArray[np.float32] = keras.ops.convert_to_numpy(layer.kernel)
+    return round_weights(kernel, channel_axis(layer), levels) - kernel
 
 
 def _batch_normalisations(
     model: keras.Model,
 ) -> Iterator[tuple[str, keras.layers.BatchNormalization]]:
     """By the name of the convolution that each follows."""
-    before = {id(layer.output): name for name, layer in _convolutions(model)}
+    before = {id(layer.output): layer.name for layer in convolutions(model)}
     for layer in model.layers:
         if isinstance(layer, keras.Model):
             yield from _batch_normalisations(layer)

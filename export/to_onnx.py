@@ -2,7 +2,7 @@
 
 Types: uint8 activations and uint8 weights. Full-range int8 weights saturate on x86 without VNNI
 and then give the same score for every image, silently; 7-bit int8 weights are right everywhere and
-faster, but doubled the error of the logits on the real model (docs/decisions/0004).
+faster, but decide less often as the float model does (docs/decisions/0004).
 """
 
 from __future__ import annotations

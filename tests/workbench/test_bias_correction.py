@@ -16,6 +16,7 @@ from export.bias_correction import (
     INT7_LEVELS,
     INT8_LEVELS,
     channel_axis,
+    convolutions,
     correct_biases,
     round_weights,
     weight_scales,
@@ -98,7 +99,7 @@ def test_rounded_weights_come_nearer_to_the_float_logits(smoke_run: Path) -> Non
     exact = keras_logits(core, validation)
 
     def error(model: keras.Model) -> float:
-        for layer in _convolutions(model):
+        for layer in convolutions(model):
             kernel = layer.kernel.numpy()
             layer.kernel.assign(round_weights(kernel, channel_axis(layer), INT7_LEVELS))
         return float(np.sqrt(np.mean((keras_logits(model, validation) - exact) ** 2)))
@@ -110,7 +111,7 @@ def test_rounded_weights_come_nearer_to_the_float_logits(smoke_run: Path) -> Non
 def test_both_files_hold_the_rounded_weights(smoke_run: Path, smoke_bundle: Path) -> None:
     interpreter_module = pytest.importorskip("ai_edge_litert.interpreter")
     kernels = [
-        (layer.kernel.numpy(), channel_axis(layer)) for layer in _convolutions(load_core(smoke_run))
+        (layer.kernel.numpy(), channel_axis(layer)) for layer in convolutions(load_core(smoke_run))
     ]
     expected = [_integers(kernel, axis, INT8_LEVELS) for kernel, axis in kernels]
     interpreter = interpreter_module.Interpreter(str(smoke_bundle / "model.tflite"))
@@ -135,16 +136,9 @@ def test_seven_bit_weights_too(smoke_run: Path) -> None:
     model = to_int8_onnx(core, pixels, "int7")
     expected = [
         _integers(layer.kernel.numpy(), channel_axis(layer), INT7_LEVELS)
-        for layer in _convolutions(core)
+        for layer in convolutions(core)
     ]
     _assert_same(_onnx_weights(model, 0), expected)
-
-
-def _convolutions(model: keras.Model) -> list[keras.layers.Layer]:
-    body = [layer for layer in model.layers if isinstance(layer, keras.Model)]
-    layers = [*(body[0].layers if body else []), *model.layers]
-    kinds = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
-    return [layer for layer in layers if isinstance(layer, kinds)]
 
 
 def _integers(kernel: NDArray[np.float32], axis: int, levels: int) -> NDArray[np.int64]:
