@@ -103,10 +103,13 @@ class FeatureSpace:
 
     def raw_score(self, features: NDArray[np.float32]) -> float:
         """Distance before division by the limit."""
-        centred = features - self._mean
-        coordinates = self._components @ centred
+        # Few and light calls: after inference each begins with a cold cache.
+        centred = features.astype(np.float64)
+        centred -= self._mean
+        coordinates = self._components.dot(centred)
         squares = coordinates * coordinates
-        return (float(squares @ self._by_coordinate) + float(centred @ centred) / self.residual) / 2
+        distance = float(squares.dot(self._by_coordinate))
+        return (distance + float(centred.dot(centred)) / self.residual) / 2
 
     def score(self, features: NDArray[np.float32]) -> float:
         return self.raw_score(features) / self.limit

@@ -196,7 +196,8 @@ class Screener:
                 digest = self._start(_sha256, data)
                 grey, facts = decode(data, self.bundle.manifest.input)
                 decoded = clock()
-                pixels = resize(grey, self.bundle.manifest.input)
+                beside = self._start if self._beside else None
+                pixels = resize(grey, self.bundle.manifest.input, beside)
             flags = self._start(gate.look, facts, pixels) if gate else None
             prepared = clock()
             outputs = self.run(pixels)
@@ -254,8 +255,8 @@ class Screener:
             ]
         except (ValueError, OverflowError):  # infinities of both signs
             logits = [math.nan]
-        # One number that is not finite makes the sum so.
-        if not math.isfinite(sum(logits) + float(np.add.reduce(outputs.features))):
+        # One number that is not finite makes the sum of squares so; `dot` is the lightest call.
+        if not math.isfinite(sum(logits) + float(outputs.features.dot(outputs.features))):
             raise ImageError(
                 ErrorCode.INFERENCE_FAILED,
                 f"engine {self.engine_name} gave numbers that are not finite (logits {logits})",

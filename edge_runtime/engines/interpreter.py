@@ -29,22 +29,39 @@ class InterpreterEngine:
         if ranks != [2, 4]:
             raise EngineError(f"model outputs have ranks {ranks}, expected a map and a vector")
         # Converters rename outputs, ranks stay: (1, rows, columns, units) and (1, channels).
-        self._features, self._map = sorted(outputs, key=lambda o: len(o["shape"]))
+        features, evidence_map = sorted(outputs, key=lambda o: len(o["shape"]))
+        self._features, self._map = _Output(features), _Output(evidence_map)
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
         self._interpreter.set_tensor(self._input["index"], pixels[np.newaxis])
         self._interpreter.invoke()
-        return RawOutputs(self._output(self._map), self._output(self._features))
+        get_tensor = self._interpreter.get_tensor
+        return RawOutputs(
+            self._map.dequantise(get_tensor(self._map.index)[0]),
+            self._features.dequantise(get_tensor(self._features.index)[0]),
+        )
 
-    def _output(self, detail: dict[str, Any]) -> NDArray[np.float32]:
-        values: NDArray[Any] = self._interpreter.get_tensor(detail["index"])[0]
-        if values.dtype == np.float32:
+
+class _Output:
+    """An output tensor: float32, or 8 bits with what each of its 256 values means."""
+
+    def __init__(self, detail: dict[str, Any]) -> None:
+        self.index: int = detail["index"]
+        self._meanings: NDArray[np.float32] | None = None
+        if detail["dtype"] is not np.float32:
+            if np.dtype(detail["dtype"]).itemsize != 1:
+                raise EngineError(f"model output is {detail['dtype']}, expected 8 bits or float32")
+            scale, zero_point = detail["quantization"]
+            values = np.arange(256, dtype=np.uint8).view(detail["dtype"])
+            # Exact before the one rounding of the product: int8 minus the zero point fits 9 bits.
+            self._meanings = np.subtract(values, zero_point, dtype=np.float32)
+            self._meanings *= np.float32(scale)
+
+    def dequantise(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Looked up: with a cold cache, after inference, that is half the time of arithmetic."""
+        if self._meanings is None:
             return np.asarray(values)
-        scale, zero_point = detail["quantization"]
-        # Exact before the one rounding of the product: int8 minus the zero point fits 9 bits.
-        real: NDArray[np.float32] = np.subtract(values, zero_point, dtype=np.float32)
-        real *= np.float32(scale)
-        return real
+        return self._meanings.take(values.view(np.uint8))
 
 
 def version_of(module: ModuleType, distribution: str) -> str:

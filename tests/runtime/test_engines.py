@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from edge_runtime.bundle import load_bundle
 from edge_runtime.engine_names import ENGINE_NAMES
 from edge_runtime.engines import choose_engine, engine_module
+from edge_runtime.engines.interpreter import InterpreterEngine
 from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.phantom import draw_phantom
 from edge_runtime.preprocess import prepare_pixels
@@ -103,6 +105,57 @@ def test_no_engine_at_all_is_an_error_with_remedies(
 def test_an_unknown_engine_is_refused(bundle: Path) -> None:
     with pytest.raises(InvalidValueError, match="tensorrt"):
         Screener.load(bundle, engine="tensorrt")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_eight_bits_mean_scale_times_distance_from_the_zero_point(dtype: type) -> None:
+    stored = np.arange(256, dtype=np.uint8).view(dtype)
+    engine = InterpreterEngine("fake", "fake", FakeInterpreter(stored, (0.0223, -3)))
+    outputs = engine.run(np.zeros((8, 8, 1), np.uint8))
+    expected = (stored.astype(np.float64) + 3).astype(np.float32) * np.float32(0.0223)
+    np.testing.assert_array_equal(outputs.features, expected)
+    np.testing.assert_array_equal(outputs.evidence_map, expected.reshape(16, 16, 1))
+
+
+def test_outputs_that_are_floats_already_pass_unchanged() -> None:
+    stored = np.linspace(-5, 5, 256, dtype=np.float32)
+    engine = InterpreterEngine("fake", "fake", FakeInterpreter(stored, (0.0, 0)))
+    np.testing.assert_array_equal(engine.run(np.zeros((8, 8, 1), np.uint8)).features, stored)
+
+
+def test_outputs_of_sixteen_bits_are_refused() -> None:
+    with pytest.raises(EngineError, match="int16"):
+        InterpreterEngine("fake", "fake", FakeInterpreter(np.zeros(256, np.int16), (1.0, 0)))
+
+
+class FakeInterpreter:
+    """Gives `stored`, 256 numbers, as map and as features."""
+
+    def __init__(self, stored: np.ndarray, quantization: tuple[float, int]) -> None:
+        kind = {"dtype": stored.dtype.type, "quantization": quantization}
+        self._outputs = [stored.reshape(1, 256), stored.reshape(1, 16, 16, 1)]
+        self._details = [
+            {"index": i, "shape": np.array(values.shape), **kind}
+            for i, values in enumerate(self._outputs)
+        ]
+
+    def allocate_tensors(self) -> None:
+        pass
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return [{"index": 9, "dtype": np.uint8}]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        return self._details
+
+    def set_tensor(self, index: int, values: np.ndarray) -> None:
+        pass
+
+    def invoke(self) -> None:
+        pass
+
+    def get_tensor(self, index: int) -> np.ndarray:
+        return self._outputs[index].copy()
 
 
 @pytest.mark.parametrize("name", ENGINE_NAMES)

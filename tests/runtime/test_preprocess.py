@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from edge_runtime.beside import Beside, Task
 from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
 from edge_runtime.phantom import draw_phantom
 from edge_runtime.preprocess import InputSpec, prepare, prepare_pixels, resize
@@ -46,6 +49,32 @@ def test_rows_are_resampled_before_columns(size: tuple[int, int], spec: InputSpe
     rows = image.resize((spec.width, image.height), Image.Resampling.BILINEAR)
     expected = rows.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(resize(image, spec)[:, :, 0], np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(224, 1500), (700, 400), (400, 700), (1117, 224), (300, 1001)])
+@pytest.mark.parametrize("spec", [SPEC, InputSpec(160, 96)])
+@pytest.mark.parametrize("thread", [True, False])
+def test_two_threads_resample_to_the_same_bytes(
+    size: tuple[int, int], spec: InputSpec, thread: bool
+) -> None:
+    image = Image.fromarray(np.random.default_rng(2).integers(0, 256, size, dtype=np.uint8))
+    beside, shares = Beside(), []
+
+    def start(work: Callable[..., Image.Image], *arguments: Any) -> Task[Image.Image]:
+        shares.append(arguments)
+        return beside.start(work, *arguments) if thread else Task(work, *arguments)
+
+    np.testing.assert_array_equal(resize(image, spec, start), resize(image, spec))
+    assert len(shares) == 1
+
+
+def test_a_small_image_is_resampled_by_one_thread() -> None:
+    image = Image.fromarray(draw_phantom(1, True, 300, 300))
+
+    def never(*arguments: object) -> Task[Image.Image]:
+        raise AssertionError(arguments)
+
+    np.testing.assert_array_equal(resize(image, SPEC, never), resize(image, SPEC))
 
 
 def test_an_image_of_the_right_size_passes_unchanged() -> None:
