@@ -1,9 +1,10 @@
 """Single-stream latency of one image, from file to record, against the floor of the same run.
 
 floor   Pillow opens the file and gives grey pixels of the model's size, the engine's own
-        interpreter is invoked: what nobody can go below with these libraries
+        interpreter is invoked: a script of four lines, on one thread but for the engine's own
 ours    `Screener.examine` and the record's JSON: also hash, limits, known colour modes, quality
-        gate, calibration, decision
+        gate, calibration, decision; where a second processor is idle, it hashes, looks at the
+        pixels and resamples some of the rows, whatever the engine's threads
 
 Floor and ours take turns image by image, so a slow second falls on both.
 """
@@ -128,7 +129,8 @@ def _timed(work: Callable[[str], None], path: str) -> float:
 def _markdown(result: LatencyResult) -> str:
     lines = [
         "One image from file to record (ours) against Pillow and the engine's own call (floor), "
-        "in turn; medians in ms, ratio with its 95 % bootstrap interval over images.",
+        "in turn; medians in ms, ratio with its 95 % bootstrap interval over images. Threads are "
+        "the engine's; ours also has a second processor hash and resample some of the rows.",
         "",
         "| engine | threads | images | floor | ours | ours / floor |",
         "|---|---|---|---|---|---|",
