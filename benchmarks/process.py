@@ -20,9 +20,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.results import files_of, write_results
+from benchmarks.results import files_of, median_ratio, ratio_text, write_results
 from edge_runtime.bundle import DEFAULT_BUNDLE, load_bundle
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.estimates import Estimate
 
 _IMPORTS = {
     "litert": "from ai_edge_litert.interpreter import Interpreter",
@@ -56,8 +57,8 @@ class ProcessCost:
     bare_ms: float
     shortest_ms: float | None  # LiteRT only
     cold_ms: float
-    cold_to_bare: float  # median of the ratios of neighbouring processes
-    cold_to_shortest: float | None
+    cold_to_bare: Estimate  # of neighbouring processes; bootstrap over the repetitions
+    cold_to_shortest: Estimate | None
     images: int
     peak_memory_mb: float
 
@@ -91,9 +92,9 @@ def run_process(engine: str, data: Path, output: Path, repetitions: int = 15) ->
         bare_ms=statistics.median(t[0] for t in times) * 1e3,
         shortest_ms=statistics.median(t[2] for t in times) * 1e3 if len(commands) > 2 else None,
         cold_ms=statistics.median(t[1] for t in times) * 1e3,
-        cold_to_bare=statistics.median(t[1] / t[0] for t in times),
+        cold_to_bare=median_ratio([t[1] / t[0] for t in times]),
         cold_to_shortest=(
-            statistics.median(t[1] / t[2] for t in times) if len(commands) > 2 else None
+            median_ratio([t[1] / t[2] for t in times]) if len(commands) > 2 else None
         ),
         images=len(paths),
         peak_memory_mb=peak,
@@ -126,17 +127,18 @@ def _run(command: list[str]) -> tuple[float, float]:
 
 def _markdown(result: ProcessCost) -> str:
     lines = [
-        f"{result.engine}, {result.machine}, medians of {result.repetitions}.",
+        f"{result.engine}, {result.machine}, medians of {result.repetitions} processes of each, in "
+        "turn; ratios with their 95 % bootstrap intervals.",
         "",
         "| | ms | ours / this |",
         "|---|---|---|",
         f"| imports numpy, Pillow and the engine | {result.bare_ms:.0f} | "
-        f"{result.cold_to_bare:.2f} |",
+        f"{ratio_text(result.cold_to_bare)} |",
     ]
-    if result.shortest_ms is not None:
+    if result.shortest_ms is not None and result.cold_to_shortest is not None:
         lines.append(
             "| the shortest script that runs the model on one image | "
-            f"{result.shortest_ms:.0f} | {result.cold_to_shortest:.2f} |"
+            f"{result.shortest_ms:.0f} | {ratio_text(result.cold_to_shortest)} |"
         )
     lines += [
         f"| ours: one image, from prompt to record | {result.cold_ms:.0f} | 1.00 |",

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.estimates import Estimate
@@ -26,11 +26,18 @@ def files_of(data: Path) -> list[str]:
     return paths
 
 
-def median_ratio(ratios: NDArray[np.float64]) -> Estimate:
-    """The median with its 95 % percentile bootstrap interval."""
+def median_ratio(ratios: ArrayLike) -> Estimate:
+    """The median of (n,) ratios with its 95 % percentile bootstrap interval."""
+    ratios = np.asarray(ratios, np.float64)
     drawn = np.random.default_rng(0).integers(len(ratios), size=(2000, len(ratios)))
     low, high = np.percentile(np.median(ratios[drawn], axis=1), [2.5, 97.5])
     return Estimate(float(np.median(ratios)), float(low), float(high))
+
+
+def ratio_text(ratio: Estimate, digits: int = 2) -> str:
+    """As tables show it: "1.23 (1.20 to 1.26)"."""
+    value, low, high = (f"{x:.{digits}f}" for x in (ratio.value, ratio.low, ratio.high))
+    return f"{value} ({low} to {high})"
 
 
 def write_results(output: Path, name: str, result: object, text: str) -> None:

@@ -23,14 +23,24 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.peers import keras_loop, openvino_loop
-from benchmarks.results import files_of, write_results
+from benchmarks.results import files_of, median_ratio, ratio_text, write_results
 from edge_runtime.batch import examine_many
 from edge_runtime.engines import default_threads
+from edge_runtime.estimates import Estimate
 from edge_runtime.inputs import Input
 from edge_runtime.preprocess import prepare
 from edge_runtime.screener import Screener, read_file
 
 _PART = 135  # files measured at a time: starting and draining the pipeline is part of it
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """Another way through the same files."""
+
+    name: str
+    rate: float  # images per second
+    ours_to_this: Estimate  # ratios within a repetition; bootstrap over the repetitions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +55,9 @@ class Throughput:
     decode_ms: float
     infer_ms: float
     limit: float
-    bare: float
     ours: float
-    ours_to_limit: float  # median of the ratios over the parts, not the ratio of the medians
-    keras: float | None
-    openvino: float | None
+    ours_to_limit: Estimate  # of neighbouring measurements; bootstrap over these
+    peers: tuple[Peer, ...]  # those installed
 
 
 def run_throughput(
@@ -66,7 +74,7 @@ def run_throughput(
     count = max(1, len(paths) // _PART)
     parts = [paths[i::count] for i in range(count)]
     decode, infer, ours, to_limit = [], [], [], []
-    peers: dict[str, list[float]] = {"bare": [], "keras": [], "openvino": []}
+    peers: dict[str, list[tuple[float, float]]] = {}  # by name: (rate, ours / rate)
     spec = screener.bundle.manifest.input
     for _ in tqdm(range(repetitions), "repetitions", disable=None):
         # Ours and its limit in turn over small parts of the files: a slow second of a shared
@@ -80,13 +88,22 @@ def run_throughput(
             to_limit.append(rate * sum(one) / processors)
         # Keras is an order of magnitude slower: a share of the files will do.
         rates = {
-            "bare": _bare_processes(bundle, engine, paths, processors),
-            "keras": keras_loop(paths[:: max(1, len(paths) // 50)], spec),
-            "openvino": openvino_loop(paths, spec, bundle / "model.onnx"),
+            "bare decode + infer, a process per processor": _bare_processes(
+                bundle, engine, paths, processors
+            ),
+            "Pillow RGB + Keras `predict` loop, float32": keras_loop(
+                paths[:: max(1, len(paths) // 50)], spec
+            ),
+            "Pillow + OpenVINO loop, the int8 ONNX file": openvino_loop(
+                paths, spec, bundle / "model.onnx"
+            ),
         }
+        mine = statistics.median(ours[-len(parts) :])
         for name, peer in rates.items():
             if peer is not None:
-                peers[name].append(peer)
+                peers.setdefault(name, []).append((peer, mine / peer))
+    for name in rates.keys() - peers.keys():
+        tqdm.write(f"skipped {name}: not installed")
     result = Throughput(
         engine=screener.engine_name,
         machine=f"{platform.system()} {platform.machine()}",
@@ -96,11 +113,16 @@ def run_throughput(
         decode_ms=statistics.median(decode) * 1e3,
         infer_ms=statistics.median(infer) * 1e3,
         limit=processors / (statistics.median(decode) + statistics.median(infer)),
-        bare=statistics.median(peers["bare"]),
         ours=statistics.median(ours),
-        ours_to_limit=statistics.median(to_limit),
-        keras=statistics.median(peers["keras"]) if peers["keras"] else None,
-        openvino=statistics.median(peers["openvino"]) if peers["openvino"] else None,
+        ours_to_limit=median_ratio(to_limit),
+        peers=tuple(
+            Peer(
+                name,
+                statistics.median(rate for rate, _ in found),
+                median_ratio([ratio for _, ratio in found]),
+            )
+            for name, found in peers.items()
+        ),
     )
     write_results(output, "throughput", result, _markdown(result))
     return result
@@ -162,24 +184,17 @@ def _markdown(result: Throughput) -> str:
     decode_and_infer = f"decode {result.decode_ms:.2f} ms + infer {result.infer_ms:.2f} ms"
     rows = [
         (f"limit: processors / ({decode_and_infer})", result.limit, result.ours_to_limit),
-        *(
-            (name, rate, result.ours / rate if rate else None)
-            for name, rate in (
-                ("bare decode + infer, a process per processor", result.bare),
-                ("Pillow RGB + Keras `predict` loop, float32", result.keras),
-                ("Pillow + OpenVINO loop, the int8 ONNX file", result.openvino),
-                ("ours: files to records", result.ours),
-            )
-        ),
+        *((peer.name, peer.rate, peer.ours_to_this) for peer in result.peers),
     ]
     lines = [
         f"{result.images} files, {result.processors} processors ({result.machine}), "
-        f"{result.engine}, medians of {result.repetitions}.",
+        f"{result.engine}, medians of {result.repetitions} repetitions; ratios with their 95 % "
+        "bootstrap intervals.",
         "",
         "| | images/s | ours / this |",
         "|---|---|---|",
+        *(f"| {name} | {rate:.0f} | {ratio_text(ratio)} |" for name, rate, ratio in rows),
+        f"| ours: files to records | {result.ours:.0f} | 1.00 |",
+        "",
     ]
-    for name, rate, ratio in rows:
-        cells = ("not installed", "") if rate is None else (f"{rate:.0f}", f"{ratio:.2f}")
-        lines.append(f"| {name} | {cells[0]} | {cells[1]} |")
-    return "\n".join([*lines, ""])
+    return "\n".join(lines)

@@ -78,8 +78,11 @@ def test_throughput_is_reported_as_ratios(labelled: Path, tmp_path: Path) -> Non
     # No time is asserted, only that the figures belong together.
     expected = found["processors"] / (found["decode_ms"] + found["infer_ms"]) * 1e3
     assert found["limit"] == pytest.approx(expected)
-    assert f"{found['ours_to_limit']:.2f}" in result.stdout
-    assert found["keras"] and f"{found['ours'] / found['keras']:.2f}" in result.stdout
+    to_limit = found["ours_to_limit"]
+    assert to_limit["low"] <= to_limit["value"] <= to_limit["high"]
+    assert f"{to_limit['value']:.2f} ({to_limit['low']:.2f} to" in result.stdout
+    keras = next(peer for peer in found["peers"] if "Keras" in peer["name"])
+    assert keras["ours_to_this"]["value"] == pytest.approx(found["ours"] / keras["rate"])
 
 
 def test_cold_start_and_memory_are_reported(labelled: Path, tmp_path: Path) -> None:
@@ -88,6 +91,6 @@ def test_cold_start_and_memory_are_reported(labelled: Path, tmp_path: Path) -> N
     )
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "process.json").read_text(encoding="utf-8"))
-    assert found["images"] == 60 and found["cold_to_bare"] > 1
+    assert found["images"] == 60 and found["cold_to_bare"]["value"] > 1
     assert 20 < found["peak_memory_mb"] < 1000
-    assert f"{found['cold_to_bare']:.2f}" in result.stdout
+    assert f"{found['cold_to_bare']['value']:.2f} (" in result.stdout
