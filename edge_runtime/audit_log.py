@@ -8,9 +8,10 @@ image is its SHA-256.
     audit-000001.jsonl, audit-000002.jsonl, …   one continues the other
     head.json                                    replaced as a whole after each line
 
-A power cut can leave a torn last line; the next writer drops it and says so in the log. The chain
-shows tampering by hand and by accident; whoever can rewrite the whole folder can forge it, so copy
-`head.json` elsewhere now and then, if that matters.
+An entry is written before the result that it tells of: after a crash an image can be in the log
+twice, but no result is without its entry. A power cut can leave a torn last line; the next writer
+drops it and says so in the log. The chain shows tampering by hand and by accident; whoever can
+rewrite the whole folder can forge it, so copy `head.json` elsewhere now and then, if that matters.
 
 Source: the linking scheme of Haber and Stornetta, Journal of Cryptology 3:99 (1991).
 """

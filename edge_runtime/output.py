@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.frozen import frozen
@@ -31,19 +32,27 @@ class OutputError(CxrEdgeError):
 class RecordWriter:
     """Appends records one whole line at a time, to a file or standard output."""
 
-    def __init__(self, path: str | None, format_name: str, language: str = "en") -> None:
+    def __init__(
+        self,
+        path: str | None,
+        format_name: str,
+        language: str = "en",
+        before: Callable[[Record], None] = lambda record: None,
+    ) -> None:
         """Open `path` to append to it, or take standard output where it is None.
 
         Args:
             path: Of the file.
             format_name: One of FORMATS.
             language: Of the table; JSON Lines and CSV are the same in all languages.
+            before: Gets each record first (an audit log); what it raises keeps the record from
+                being written.
 
         Raises:
             OutputError: The file cannot be opened.
         """
         self._format, self._name = format_name, path or "standard output"
-        self._language = language
+        self._language, self._before = language, before
         try:
             # Unbuffered: a line is either in the file or was refused, nothing waits to fail later.
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -66,6 +75,7 @@ class RecordWriter:
         Raises:
             OutputError: The line could not be written; a part of it was taken back.
         """
+        self._before(record)
         if self._format == "jsonl":
             self._write_line(record.to_json())
         elif self._format == "csv":

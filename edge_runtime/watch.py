@@ -64,8 +64,16 @@ class Watcher:
         settings: WatchSettings,
         workers: int,
         on_record: Callable[[Record], None] = lambda record: None,
+        before_record: Callable[[Record], None] = lambda record: None,
     ) -> None:
         """Open the output, take up what an earlier run left.
+
+        Args:
+            screener: Judges the files.
+            settings: Folders, output and patience.
+            workers: Threads.
+            on_record: Called when a record is on the disk.
+            before_record: Called before it is written (an audit log).
 
         Raises:
             InvalidValueError: No such folder; another watcher writes this output; or the output
@@ -92,7 +100,7 @@ class Watcher:
             )
             self._done = read_done(settings.output, settings.format_name, conditions)
             drop_unfinished_line(settings.output)
-        self._writer = RecordWriter(settings.output, settings.format_name)
+        self._writer = RecordWriter(settings.output, settings.format_name, before=before_record)
         self._seen: dict[str, _Seen] = {}
 
     def close(self) -> None:

@@ -65,11 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
-    audit = open_audit(arguments)
-
     def said(record: Record) -> None:
-        if audit:
-            audit.record(record)
         # No identifier of a patient or a study, only the hash of what came.
         digest = (record.sha256 or "")[:16]
         log.say(
@@ -92,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         destination=_destination(arguments.send_to),
         workers=workers,
     )
-    node = DicomNode(screener, settings, said, lambda text: log.say("problem", text))
+    audit = open_audit(arguments)
+    node = DicomNode(screener, settings, said, lambda text: log.say("problem", text), audit)
     node.start()
     log.say(
         "ready",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge_runtime.engine_names import ENGINE_NAMES
 from edge_runtime.screener import Screener
 
 if TYPE_CHECKING:
-    from edge_runtime.audit_log import AuditLog
+    from edge_runtime.record import Record
 
 
 def add_screening_options(parser: argparse.ArgumentParser) -> None:
@@ -61,14 +62,14 @@ def add_audit_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_audit(arguments: argparse.Namespace) -> AuditLog | None:
-    """The log that --audit names; None without."""
+def open_audit(arguments: argparse.Namespace) -> Callable[[Record], None]:
+    """What appends a record to the log that --audit names; without --audit it does nothing."""
     if arguments.audit is None:
-        return None
+        return lambda record: None
     from edge_runtime.audit_log import AuditLog
 
     site = arguments.site and os.path.basename(arguments.site)
-    return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site)
+    return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site).record
 
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:

@@ -37,14 +37,13 @@ def run(arguments: argparse.Namespace) -> int:
     # Whatever an engine prints must not end up between the responses.
     responses = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    audit = open_audit(arguments)
     count = serve_pipe(
         screener,
         sys.stdin.buffer,
         responses,
         workers,
         lambda: stop.is_set,
-        audit.record if audit else lambda record: None,
+        open_audit(arguments),
     )
     responses.close()
     print(f"{count} requests answered by {screener.engine_name}", file=sys.stderr)

@@ -65,8 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
     language = choose_language(arguments.lang) if arguments.format == "table" else "en"
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
-    audit = open_audit(arguments)
-    with contextlib.closing(RecordWriter(arguments.output, arguments.format, language)) as writer:
+    output = RecordWriter(arguments.output, arguments.format, language, open_audit(arguments))
+    with contextlib.closing(output) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
         results = examine_many(
             screener, _inputs(arguments, done, counts), workers, arguments.timings
@@ -74,8 +74,6 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.closing(results):
             for result in results:
                 writer.write(result.record)
-                if audit:
-                    audit.record(result.record)
                 counts[result.record.decision or result.record.status] += 1
                 if arguments.heatmaps:
                     _write_heatmap(arguments.heatmaps, result)

@@ -77,8 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = ServeSettings(
         workers, arguments.queue, arguments.max_bytes, arguments.timeout, token, tuple(hosts)
     )
-    audit = open_audit(arguments)
-    app = make_app(screener, settings, audit.record if audit else lambda record: None)
+    app = make_app(screener, settings, open_audit(arguments))
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -49,11 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
-    audit = open_audit(arguments)
-
     def said(record: Record) -> None:
-        if audit:
-            audit.record(record)
         # File names can hold names of patients: programs get the hash, people at the box the line.
         text = "screened" if arguments.log_json else table_line(record)
         log.say(
@@ -69,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.interval,
         arguments.settle,
     )
-    watcher = Watcher(screener, settings, workers, said)
+    watcher = Watcher(screener, settings, workers, said, open_audit(arguments))
     log.say("ready", f"watching {arguments.folder} with {screener.engine_name}")
     try:
         while not stop.is_set:

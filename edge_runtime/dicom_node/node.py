@@ -85,8 +85,16 @@ class DicomNode:
         settings: NodeSettings,
         on_record: Callable[[Record], None] = lambda record: None,
         on_problem: Callable[[str], None] = lambda text: None,
+        before_record: Callable[[Record], None] = lambda record: None,
     ) -> None:
         """Open spool and output.
+
+        Args:
+            screener: Judges the objects.
+            settings: Addresses, folders, limits.
+            on_record: Called when a record is on the disk.
+            on_problem: Called with what an operator should know.
+            before_record: Called before a record is written (an audit log).
 
         Raises:
             InvalidValueError: A folder cannot be made, or the output is of another model.
@@ -108,7 +116,7 @@ class DicomNode:
             )
             self._done = {sha for _, sha in read_done(settings.output, "jsonl", conditions)}
             drop_unfinished_line(settings.output)
-        self._writer = RecordWriter(settings.output, "jsonl")
+        self._writer = RecordWriter(settings.output, "jsonl", before=before_record)
         self._writing = threading.Lock()
         self._todo: queue.Queue[str | None] = queue.Queue()
         self._server: Any = None

@@ -160,6 +160,26 @@ def test_threads_share_a_log_and_processes_do_not(tmp_path: Path) -> None:
     assert verify_log(str(tmp_path)) == (100, [])
 
 
+def test_a_result_that_cannot_be_logged_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image, output = tmp_path / "a.jpeg", tmp_path / "o.jsonl"
+    image.write_bytes(phantom_jpeg(1, True))
+    command = ["screen", str(image), "--format", "jsonl", "--force", "--output", str(output)]
+    command += ["--resume", "--audit"]
+
+    def refuse(self: AuditLog, record: object) -> None:
+        raise AuditError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "record", refuse)
+        assert main([*command, str(tmp_path / "full")]) == 2
+    assert "the disk is full" in capfd.readouterr().err
+    assert output.read_text(encoding="utf-8") == ""
+    assert main([*command, str(tmp_path / "log")]) == 0
+    assert len(output.read_text(encoding="utf-8").splitlines()) == 1
+
+
 def test_verbs_write_it_and_audit_reads_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

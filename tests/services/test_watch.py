@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_runtime import Screener
+from edge_runtime.audit_log import read_log, verify_log
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.watch import Watcher, WatchSettings
 from tests.conftest import ROOT
@@ -100,8 +101,9 @@ def test_kill_in_the_middle_loses_nothing(
 ) -> None:
     for i in range(60):
         (inbox / f"{i:02}.jpeg").write_bytes(pictures[i % 6] + bytes([i]))
-    output, done = tmp_path / "o.jsonl", tmp_path / "done"
-    options = ("--output", output, "--done", done, "--interval", 0.05, "--settle", 0.1, "--force")
+    output, done, log = tmp_path / "o.jsonl", tmp_path / "done", tmp_path / "log"
+    keep = ("--output", output, "--done", done, "--audit", log)
+    options = (*keep, "--interval", 0.05, "--settle", 0.1, "--force")
     for _ in range(3):
         with running("watch", inbox, *options) as process:
             wanted = (len(records(output)) if output.exists() else 0) + 5
@@ -112,10 +114,13 @@ def test_kill_in_the_middle_loses_nothing(
                 time.sleep(0.005)
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-    assert once(inbox, "--output", output, "--done", done).returncode == 0
+    assert once(inbox, *keep).returncode == 0
     found = records(output)
     assert sorted(Path(r["source"]).name for r in found) == [f"{i:02}.jpeg" for i in range(60)]
     assert len(list(done.iterdir())) == 60
+    assert verify_log(str(log))[1] == []
+    entries = {entry["image"] for entry in read_log(str(log)) if entry["event"] == "result"}
+    assert entries == {r["sha256"] for r in found}, "no result without its entry"
 
 
 def test_two_watchers_of_one_output_are_one_too_many(inbox: Path, tmp_path: Path) -> None:
