@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from edge_runtime.estimates import Estimate
 from edge_runtime.heatmap import overlay
 from edge_runtime.manifest import Manifest, OperatingPoint
+from edge_runtime.messages import say
 from edge_runtime.record import Record
 from edge_runtime.screener import Examination
 
-# What the filter shows, and the heading of each kind of result.
+# What the filter shows: the key of each kind of result, and that of its name.
 _FILTERS = (
-    ("all", "All"),
-    ("pneumonia", "Pneumonia"),
-    ("uncertain", "Uncertain"),
-    ("normal", "Normal"),
-    ("failed", "Not screened"),
+    ("all", "report.all"),
+    ("pneumonia", "decision.pneumonia"),
+    ("uncertain", "decision.uncertain"),
+    ("normal", "decision.normal"),
+    ("failed", "report.failed"),
 )
 
 _STYLE = """
@@ -48,8 +49,9 @@ def write_report(
     examinations: Sequence[Examination],
     manifest: Manifest,
     point: OperatingPoint,
-    title: str,
+    title: str | None = None,
     notice: str | None = None,
+    language: str = "en",
 ) -> str:
     """The page as text, images ordered by probability, highest first. No script, no link.
 
@@ -57,75 +59,93 @@ def write_report(
         examinations: What was screened.
         manifest: For the model's name, intended use and operating points.
         point: The operating point in force.
-        title: Heading.
+        title: Heading; by default what such a page is called.
         notice: A warning to show on top ("synthetic images").
+        language: One of `messages.LANGUAGES`; the model's intended use is shown as its manifest
+            states it.
     """
+    title = title or say("report.title", language)
+    caution = f"{manifest.intended_use} {say('report.caution', language)}"
+    if language != "en":
+        caution = f"{say('notice', language)} {caution}"
     good = [e for e in examinations if e.record.probability is not None]
     good.sort(key=lambda e: -(e.record.probability or 0))
     failed = [e.record for e in examinations if e.record.probability is None]
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f"<!doctype html><html lang={language}><meta charset=utf-8>",
         "<meta name=viewport content='width=device-width'>",
         "<meta http-equiv=Content-Security-Policy "
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
         f"<h1>{html.escape(title)}</h1>",
         f"<p class=note><strong>{html.escape(notice)}</strong></p>" if notice else "",
-        f"<p>{_summary(good, failed, manifest, point)}</p>",
-        f"<p class=note>{html.escape(manifest.intended_use)} Trained on one hospital's images: "
-        "elsewhere, check it on your own before you rely on it. Colour shows the regions that "
-        "argue for pneumonia.</p>",
-        _filter(good, failed),
-        *(f"<div class='result failed'>{html.escape(_reason(r))}</div>" for r in failed),
+        f"<p>{html.escape(_summary(len(good), len(failed), manifest, point, language))}</p>",
+        f"<p class=note>{html.escape(caution)}</p>",
+        _filter(good, failed, language),
+        *(f"<div class='result failed'>{html.escape(_reason(r, language))}</div>" for r in failed),
         "<div class=cards>",
-        *(_card(e) for e in good),
+        *(_card(e, language) for e in good),
         "</div></html>",
     ]
     return "\n".join(part for part in parts if part)
 
 
 def _summary(
-    good: list[Examination], failed: list[Record], manifest: Manifest, point: OperatingPoint
+    screened: int, failed: int, manifest: Manifest, point: OperatingPoint, language: str
 ) -> str:
-    model = html.escape(f"{manifest.name} {manifest.version}")
-    text = (
-        f"{len(good)} images screened, {len(failed)} not. Model {model}. Operating point "
-        f"<b>{html.escape(point.name)}</b>: pneumonia at a probability of {point.threshold:.4f} "
-        "and above"
+    text = say("report.summary", language).format(
+        screened=screened,
+        failed=failed,
+        model=f"{manifest.name} {manifest.version}",
+        point=point.name,
+        threshold=f"{point.threshold:.4f}",
     )
     if any(point.name == known.name for known in manifest.operating_points):
-        text += (
-            f"; on {html.escape(point.split)} sensitivity {_percent(point.sensitivity)}, "
-            f"specificity {_percent(point.specificity)}"
+        text += "; " + say("report.known", language).format(
+            split=point.split,
+            sensitivity=_percent(point.sensitivity, language),
+            specificity=_percent(point.specificity, language),
         )
     return text + "."
 
 
-def _percent(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"
+def _percent(estimate: Estimate, language: str) -> str:
+    return say("report.interval", language).format(
+        value=f"{estimate.value:.1%}", low=f"{estimate.low:.1%}", high=f"{estimate.high:.1%}"
+    )
 
 
-def _filter(good: list[Examination], failed: list[Record]) -> str:
+def _filter(good: list[Examination], failed: list[Record], language: str) -> str:
     counts = {"all": len(good) + len(failed), "failed": len(failed)}
     for examination in good:
         decision = str(examination.record.decision)
         counts[decision] = counts.get(decision, 0) + 1
     options = [
         f"<label><input type=radio name=show id=show-{key}{' checked' if key == 'all' else ''}>"
-        f"{name} {counts[key]}</label>"
+        f"{html.escape(_capital(say(name, language)))} {counts[key]}</label>"
         for key, name in _FILTERS
         if counts.get(key)
     ]
-    return f"<fieldset aria-label=Show>{''.join(options)}</fieldset>"
+    return f"<fieldset aria-label='{say('page.show', language)}'>{''.join(options)}</fieldset>"
 
 
-def _reason(record: Record) -> str:
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _reason(record: Record, language: str) -> str:
     if record.error is not None:
-        return record.error.message
-    return f"{record.source}: refused by the quality gate: {', '.join(record.quality.flags)}"
+        if language == "en":
+            return record.error.message  # says more than the sentence for its code
+        return f"{record.source}: {say(f'error.{record.error.code}', language)}"
+    return f"{record.source}: {say('report.refused', language)}. {_flags(record, language)}"
 
 
-def _card(examination: Examination) -> str:
+def _flags(record: Record, language: str) -> str:
+    return " ".join(say(f"flag.{flag}", language) for flag in record.quality.flags)
+
+
+def _card(examination: Examination, language: str) -> str:
     record: Record = examination.record
     picture = ""
     if examination.pixels is not None and examination.evidence_map is not None:
@@ -134,10 +154,12 @@ def _card(examination: Examination) -> str:
             buffer, format="JPEG", quality=80
         )
         data = base64.b64encode(buffer.getvalue()).decode()
-        picture = f"<img alt='radiograph with heatmap' src='data:image/jpeg;base64,{data}'>"
-    flags = ", ".join(record.quality.flags)
+        told = html.escape(say("report.picture", language))
+        picture = f"<img alt='{told}' src='data:image/jpeg;base64,{data}'>"
+    flags = html.escape(_flags(record, language))
+    decision = html.escape(say(f"decision.{record.decision}", language))
     return (
-        f"<figure class='result {record.decision}'>{picture}<figcaption><b>{record.decision}</b> "
+        f"<figure class='result {record.decision}'>{picture}<figcaption><b>{decision}</b> "
         f"{record.probability:.4f}<br>{html.escape(record.source)}"
         + (f"<br><span class=flags>{flags}</span>" if flags else "")
         + "</figcaption></figure>"

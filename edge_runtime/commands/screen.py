@@ -43,7 +43,9 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--heatmaps", metavar="DIR", help="write an overlay picture per image")
     parser.add_argument("--report", metavar="FILE", help="write one HTML page of all results")
     parser.add_argument(
-        "--lang", metavar="CODE", help="of the table: en, fr, es, pt; default: the system's"
+        "--lang",
+        metavar="CODE",
+        help="of table and report: en, fr, es, pt; default: the system's",
     )
     parser.add_argument("--timings", action="store_true", help="add timing_ms to the records")
     add_screening_options(parser)
@@ -62,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     done = _prepare_output(arguments, screener)
-    language = choose_language(arguments.lang) if arguments.format == "table" else "en"
+    language = choose_language(arguments.lang)
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
     output = RecordWriter(arguments.output, arguments.format, language, open_audit(arguments))
@@ -84,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report:
         from edge_runtime.report import write_report  # only who asks for it waits for it
 
-        page = write_report(kept, screener.bundle.manifest, point, "Screened radiographs")
+        page = write_report(kept, screener.bundle.manifest, point, language=language)
         with open(arguments.report, "w", encoding="utf-8") as file:
             file.write(page)
     return _summarise(counts, screener)

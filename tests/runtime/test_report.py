@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import io
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Screener
+from edge_runtime.messages import LANGUAGES, say
 from edge_runtime.phantom import phantom_jpeg
 from edge_runtime.report import write_report
 from edge_runtime.screener import Examination
@@ -21,13 +24,21 @@ BROWSER = (
 
 
 @pytest.fixture(scope="module")
-def page(bundle: Path) -> str:
-    screener = Screener.load(bundle, threshold=0.3, force=True)
-    examinations: list[Examination] = [
+def screener(bundle: Path) -> Screener:
+    return Screener.load(bundle, threshold=0.3, force=True)
+
+
+@pytest.fixture(scope="module")
+def examinations(screener: Screener) -> list[Examination]:
+    found = [
         screener.examine(phantom_jpeg(seed, bool(seed % 2)), f"ward/{seed}.jpeg")
         for seed in range(6)
     ]
-    examinations.append(screener.examine(b"", "ward/<script>alert(1)</script>.png"))
+    return [*found, screener.examine(b"", "ward/<script>alert(1)</script>.png")]
+
+
+@pytest.fixture(scope="module")
+def page(screener: Screener, examinations: list[Examination]) -> str:
     manifest = screener.bundle.manifest
     return write_report(examinations, manifest, screener.operating_point, "Ward 3", "SYNTHETIC")
 
@@ -42,6 +53,35 @@ def test_the_page_is_self_contained_and_escapes_names(page: str) -> None:
 def test_the_worklist_is_ordered_by_probability(page: str) -> None:
     shown = [float(part.split("</b> ")[1][:6]) for part in page.split("<figcaption>")[1:]]
     assert len(shown) == 6 and shown == sorted(shown, reverse=True)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_speaks_the_language_and_keeps_the_numbers(
+    screener: Screener, examinations: list[Examination], page: str, language: str
+) -> None:
+    manifest = screener.bundle.manifest
+    refused = Screener.load(screener.bundle.folder).examine(grey_jpeg(), "ward/grey.jpeg")
+    assert refused.record.status == "rejected"
+    point = manifest.operating_points[0]
+    text = write_report([*examinations, refused], manifest, point, language=language)
+    assert f"<html lang={language}>" in text
+    keys = ["title", "caution", "all", "failed", "refused", "picture"]
+    for key in [f"report.{key}" for key in keys] + ["decision.pneumonia", "flag.low_contrast"]:
+        assert html.escape(say(key, language)) in text
+    assert "{" not in text.split("</style>")[1], "a sentence has a gap that was not filled"
+    for examination in examinations[:6]:
+        assert f"{examination.record.probability:.4f}" in text
+    if language == "en":
+        assert "the file is empty" in text
+    else:
+        assert html.escape(say("error.empty_file", language)) in text
+        assert html.escape(say("notice", language)) in text
+
+
+def grey_jpeg() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (400, 400), 128).save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 def browse(page: Path, screenshot: Path) -> np.ndarray:
