@@ -25,7 +25,8 @@ def main(argv: list[str] | None = None) -> int:
     fit.add_argument(
         "--weights",
         default="imagenet",
-        help="imagenet (downloads), a weights file without the top, or none",
+        help="imagenet (downloads), a weights file without the top, a finished run (of which a "
+        "narrower recipe takes the most telling channels), or none",
     )
     fit.add_argument("--output", type=Path, required=True, help="run folder")
     fit.add_argument("--seed", type=int, help="instead of the recipe's")

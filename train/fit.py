@@ -28,11 +28,12 @@ from train.curves import draw_curves
 from train.dataset import Split
 from train.hardware import Hardware
 from train.logits import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
+from train.narrow import narrow
 from train.network import build_network
 from train.optimise import compile_phase, learning_rates
 from train.recipe import Optimisation, Recipe, load_recipe
 from train.run_folder import RunFolder, State, describe_run
-from train.teacher import Teacher
+from train.teacher import Teacher, load_finished
 
 _AVERAGE_TOLERANCE = 0.005
 _MONITORS = {"score": "validation_score", "auc": "validation_auc", "loss": "validation_loss"}
@@ -63,13 +64,15 @@ def fit(
     arrays = Arrays.load(recipe, data, split, run.path if hardware.stream else None)
 
     keras.utils.set_random_seed(recipe.seed)
-    weights_argument, weights_record = _resolve_weights(weights)
+    start = _Start.of(weights)
     run.begin(
-        describe_run(recipe, weights_record, arrays.fingerprint, _counts(split)),
+        describe_run(recipe, start.record, arrays.fingerprint, _counts(split)),
         split,
     )
     with hardware.scope():
-        model = build_network(recipe, weights_argument)
+        model = build_network(recipe, start.pretrained)
+        if start.run is not None:
+            narrow(load_finished(start.run, recipe, {s.patient for s in split.validation}), model)
         history = _train(model, recipe, arrays, run, split)
     # A model of plain float32, whatever it was trained with.
     trained, model = model, build_network(recipe, None)
@@ -77,16 +80,29 @@ def fit(
     _finish(model, recipe, arrays, run, history, split)
 
 
-def _resolve_weights(weights: str) -> tuple[str | None, dict[str, str]]:
-    if weights == "none":
-        return None, {"source": "none"}
-    if weights == "imagenet":
-        return "imagenet", {"source": "imagenet"}
-    file = Path(weights)
-    if not file.is_file():
-        raise InvalidValueError(f"--weights must be imagenet, none or a file, got {weights!r}")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    return weights, {"source": file.name, "sha256": digest}
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Where training begins: random weights, pretrained ones, or a finished run's."""
+
+    pretrained: str | None  # "imagenet", or a file
+    run: Path | None
+    record: dict[str, str]  # as run.json shows it
+
+    @staticmethod
+    def of(weights: str) -> _Start:
+        if weights == "none":
+            return _Start(None, None, {"source": "none"})
+        if weights == "imagenet":
+            return _Start("imagenet", None, {"source": "imagenet"})
+        path = Path(weights)
+        run = path if path.is_dir() else None
+        file = path / "model.keras" if run else path
+        if not file.is_file():
+            raise InvalidValueError(
+                f"--weights must be imagenet, none, a file or a finished run, got {weights!r}"
+            )
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        return _Start(None if run else weights, run, {"source": path.name, "sha256": digest})
 
 
 def _counts(split: Split) -> dict[str, int]:

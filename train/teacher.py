@@ -35,18 +35,16 @@ class Teacher:
         Args:
             runs: Run folders.
             recipe: The student's.
-            held_out: The student's validation patients; no teacher may have learned from one, or
-                what it knows of them would come back as a flattering validation score.
+            held_out: The student's validation patients.
 
         Raises:
-            InvalidValueError: A run is not finished, has other labels than the recipe, or has
-                learned from a held-out patient.
+            InvalidValueError: See `load_finished`.
         """
         self._weight = recipe.distillation.weight
         self._sigmoid = recipe.network.units == 1
         if not 0 < self._weight <= 1:
             raise InvalidValueError(f"distillation.weight must be in (0, 1], got {self._weight}")
-        self._models = [_load(Path(run), recipe, set(held_out)) for run in runs]
+        self._models = [load_finished(Path(run), recipe, held_out) for run in runs]
 
     def targets(
         self, batch: NDArray[np.float32], target: NDArray[np.float32]
@@ -64,25 +62,35 @@ class Teacher:
         return np.asarray(keras.ops.convert_to_numpy(out))
 
 
-def _load(run: Path, recipe: Recipe, held_out: set[str]) -> keras.Model:
+def load_finished(run: Path, recipe: Recipe, held_out: Collection[str]) -> keras.Model:
+    """The model of a run that another one learns from.
+
+    Args:
+        run: Its folder.
+        recipe: Of the one that learns.
+        held_out: Validation patients of the one that learns; the run may not have learned from
+            any, or what it knows of them would come back as a flattering validation score.
+
+    Raises:
+        InvalidValueError: The run is not finished, has other labels than the recipe, or has
+            learned from a held-out patient.
+    """
     try:
         network = json.loads((run / "run.json").read_text(encoding="utf-8"))["recipe"]["network"]
         split = json.loads((run / "splits.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InvalidValueError(f"teacher {run} is not a run folder: {error}") from error
+        raise InvalidValueError(f"{run} is not a run folder: {error}") from error
     theirs = tuple(network["labels"]), network["activation"]
     ours = recipe.network.labels, recipe.network.activation
     if theirs != ours:
-        raise InvalidValueError(
-            f"teacher {run} has labels and activation {theirs}, the recipe {ours}"
-        )
-    leaked = held_out & {sample["patient"] for sample in split["train"]}
+        raise InvalidValueError(f"{run} has labels and activation {theirs}, the recipe {ours}")
+    leaked = set(held_out) & {sample["patient"] for sample in split["train"]}
     if leaked:
         raise InvalidValueError(
-            f"teacher {run} learned from {len(leaked)} patients of this run's validation; "
+            f"{run} learned from {len(leaked)} patients of this run's validation; "
             "train it with the same split"
         )
     file = run / "model.keras"
     if not file.is_file():
-        raise InvalidValueError(f"teacher {run} has no model.keras; let its training finish")
+        raise InvalidValueError(f"{run} has no model.keras; let its training finish")
     return keras.models.load_model(file, compile=False)
