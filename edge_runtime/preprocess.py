@@ -111,7 +111,7 @@ def resize(
             The bytes are the same.
     """
     if grey.size != (spec.width, spec.height):
-        if start is not None and grey.width * grey.height >= _WORTH_SHARING:
+        if start is not None and grey.height > 1 and grey.width * grey.height >= _WORTH_SHARING:
             grey = _resample_rows_in_two(grey, spec.width, start)
         elif grey.height > grey.width or spec.height != spec.width:
             # Pillow resamples rows, rounds to 8 bits, then columns. Newer versions turn the order

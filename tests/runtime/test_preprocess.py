@@ -68,8 +68,15 @@ def test_two_threads_resample_to_the_same_bytes(
     assert len(shares) == 1
 
 
-def test_a_small_image_is_resampled_by_one_thread() -> None:
-    image = Image.fromarray(draw_phantom(1, True, 300, 300))
+@pytest.mark.parametrize("size", [(2, 200_000), (200_000, 2), (300_000, 1)])
+def test_strips_are_shared_too(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8))
+    np.testing.assert_array_equal(resize(image, SPEC, Beside().start), resize(image, SPEC))
+
+
+@pytest.mark.parametrize("size", [(300, 300), (1, 300_000)])
+def test_what_is_small_or_a_single_row_is_resampled_by_one_thread(size: tuple[int, int]) -> None:
+    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8))
 
     def never(*arguments: object) -> Task[Image.Image]:
         raise AssertionError(arguments)
