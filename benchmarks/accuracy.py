@@ -198,7 +198,7 @@ def _markdown(data: Path, rows: list[Row]) -> str:
         if row.difference is not None:
             d = row.difference
             cells[2:] = [
-                f"{d.difference:+.4f} ({d.low:+.4f} to {d.high:+.4f})",
+                f"{d:+.4f}",
                 f"{d.p_value:.2f}",
                 "yes" if row.preserved else "NO",
                 f"{row.max_probability_difference:.4f}",

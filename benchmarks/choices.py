@@ -144,10 +144,7 @@ def _markdown(result: ChoicesResult) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in result.rows:
-        cells = [
-            f"{d.difference:+.5f} ({d.low:+.5f} to {d.high:+.5f})"
-            for d in (row.plain, row.corrupted)
-        ]
+        cells = [f"{d:+.5f}" for d in (row.plain, row.corrupted)]
         error = "" if np.isnan(row.rms_logit_error) else f"{row.rms_logit_error:.3f}"
         lines.append(
             f"| {row.name} | {cells[0]} | {cells[1]} | {error} | {row.distinct} | {row.tied:.1%} |"

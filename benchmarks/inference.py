@@ -30,7 +30,7 @@ from benchmarks.raw import (
     openvino_raw,
     tflite_raw,
 )
-from benchmarks.results import files_of, median_ratio, ratio_text, write_results
+from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.engines import default_threads
 from edge_runtime.errors import ImageError
 from edge_runtime.estimates import Estimate
@@ -179,7 +179,7 @@ def _markdown(result: PeersResult) -> str:
     for row in result.rows:
         cells = [row.name, str(row.threads), "", "", "", row.note]
         if row.ms is not None and row.ratio is not None:
-            cells[2:4] = [f"{row.ms:.2f}", ratio_text(row.ratio)]
+            cells[2:4] = [f"{row.ms:.2f}", f"{row.ratio:.2f}"]
         if row.largest_logit_difference is not None:
             cells[4] = f"{row.largest_logit_difference:.3f}"
         lines.append("| " + " | ".join(cells) + " |")

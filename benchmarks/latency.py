@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.raw import raw_invoke
-from benchmarks.results import files_of, median_ratio, ratio_text, write_results
+from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.bench import BenchResult, run_bench, table
 from edge_runtime.bundle import load_bundle
 from edge_runtime.engine_names import ENGINE_NAMES
@@ -138,7 +138,7 @@ def _markdown(result: LatencyResult) -> str:
     for row in result.to_floor:
         lines.append(
             f"| {row.engine} | {row.threads} | {row.images} | {row.floor_ms:.2f} | "
-            f"{row.ours_ms:.2f} | {ratio_text(row.ratio, 3)} |"
+            f"{row.ours_ms:.2f} | {row.ratio:.3f} |"
         )
     for bench in result.bench:
         lines += ["", "```", table(bench).rstrip(), "```"]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.results import files_of, median_ratio, ratio_text, write_results
+from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.bundle import DEFAULT_BUNDLE, load_bundle
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.estimates import Estimate
@@ -133,12 +133,12 @@ def _markdown(result: ProcessCost) -> str:
         "| | ms | ours / this |",
         "|---|---|---|",
         f"| imports numpy, Pillow and the engine | {result.bare_ms:.0f} | "
-        f"{ratio_text(result.cold_to_bare)} |",
+        f"{result.cold_to_bare:.2f} |",
     ]
     if result.shortest_ms is not None and result.cold_to_shortest is not None:
         lines.append(
             "| the shortest script that runs the model on one image | "
-            f"{result.shortest_ms:.0f} | {ratio_text(result.cold_to_shortest)} |"
+            f"{result.shortest_ms:.0f} | {result.cold_to_shortest:.2f} |"
         )
     lines += [
         f"| ours: one image, from prompt to record | {result.cold_ms:.0f} | 1.00 |",

@@ -34,12 +34,6 @@ def median_ratio(ratios: ArrayLike) -> Estimate:
     return Estimate(float(np.median(ratios)), float(low), float(high))
 
 
-def ratio_text(ratio: Estimate, digits: int = 2) -> str:
-    """As tables show it: "1.23 (1.20 to 1.26)"."""
-    value, low, high = (f"{x:.{digits}f}" for x in (ratio.value, ratio.low, ratio.high))
-    return f"{value} ({low} to {high})"
-
-
 def write_results(output: Path, name: str, result: object, text: str) -> None:
     """The dataclass `result` as NAME.json and `text` as NAME.md, which is printed too."""
     output.mkdir(parents=True, exist_ok=True)

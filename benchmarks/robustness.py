@@ -124,10 +124,7 @@ def _markdown(result: RobustnessResult) -> str:
         "|---|---|---|" + "---|" * len(files),
     ]
     for cell in result.cells:
-        differences = [
-            f"{d.difference:+.4f} ({d.low:+.4f} to {d.high:+.4f})"
-            for d in cell.differences.values()
-        ]
+        differences = [f"{d:+.4f}" for d in cell.differences.values()]
         lines.append(
             f"| {cell.corruption} | {cell.severity} | {cell.float_auc} | "
             + " | ".join(differences)

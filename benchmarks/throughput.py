@@ -23,7 +23,7 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.peers import keras_loop, openvino_loop
-from benchmarks.results import files_of, median_ratio, ratio_text, write_results
+from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.batch import examine_many
 from edge_runtime.engines import default_threads
 from edge_runtime.estimates import Estimate
@@ -102,8 +102,9 @@ def run_throughput(
         for name, peer in rates.items():
             if peer is not None:
                 peers.setdefault(name, []).append((peer, mine / peer))
-    for name in rates.keys() - peers.keys():
-        tqdm.write(f"skipped {name}: not installed")
+    for name, peer in rates.items():
+        if peer is None:
+            tqdm.write(f"skipped {name}: not installed")
     result = Throughput(
         engine=screener.engine_name,
         machine=f"{platform.system()} {platform.machine()}",
@@ -193,7 +194,7 @@ def _markdown(result: Throughput) -> str:
         "",
         "| | images/s | ours / this |",
         "|---|---|---|",
-        *(f"| {name} | {rate:.0f} | {ratio_text(ratio)} |" for name, rate, ratio in rows),
+        *(f"| {name} | {rate:.0f} | {ratio:.2f} |" for name, rate, ratio in rows),
         f"| ours: files to records | {result.ours:.0f} | 1.00 |",
         "",
     ]

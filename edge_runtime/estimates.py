@@ -13,8 +13,12 @@ class Estimate:
     low: float
     high: float
 
+    def __format__(self, spec: str) -> str:
+        """`f"{estimate:.2f}"` is "0.98 (0.97 to 0.99)"; without a format, four digits."""
+        return _with_interval(self.value, self.low, self.high, spec or ".4f")
+
     def __str__(self) -> str:
-        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
+        return format(self)
 
 
 @frozen
@@ -25,3 +29,11 @@ class PairedDifference:
     low: float
     high: float
     p_value: float
+
+    def __format__(self, spec: str) -> str:
+        """As `Estimate`, with signs: "-0.0005 (-0.0014 to +0.0003)"."""
+        return _with_interval(self.difference, self.low, self.high, spec or "+.4f")
+
+
+def _with_interval(value: float, low: float, high: float, spec: str) -> str:
+    return f"{value:{spec}} ({low:{spec}} to {high:{spec}})"

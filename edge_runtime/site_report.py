@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from edge_runtime.estimates import Estimate
 from edge_runtime.site import ThresholdRow
 from edge_runtime.site_calibration import SiteCalibration
 
@@ -75,13 +74,9 @@ def _verdict(result: SiteCalibration, chosen: ThresholdRow | None) -> str:
         return f"<p class='big refused'>No threshold for: {policy}.<br>{reason}</p>"
     return (
         f"<p class='big'>{policy}: <b>{chosen.threshold:.4f}</b>.<br>Of 1,000 people screened, "
-        f"{_range(chosen.referred_per_1000)} are referred, {_range(chosen.found_per_1000)} of them "
-        f"rightly, and {_range(chosen.missed_per_1000)} cases are missed.</p>"
+        f"{chosen.referred_per_1000:.0f} are referred, {chosen.found_per_1000:.0f} of them "
+        f"rightly, and {chosen.missed_per_1000:.0f} cases are missed.</p>"
     )
-
-
-def _range(e: Estimate) -> str:
-    return f"{e.value:.0f} ({e.low:.0f} to {e.high:.0f})"
 
 
 def _table(rows: Sequence[tuple[str, ThresholdRow]], chosen: ThresholdRow | None = None) -> str:
@@ -93,18 +88,14 @@ def _table(rows: Sequence[tuple[str, ThresholdRow]], chosen: ThresholdRow | None
     for name, r in rows:
         cells = (
             html.escape(name), f"{r.threshold:.4f}", r.true_positive, r.false_positive,
-            r.true_negative, r.false_negative, _short(r.sensitivity), _short(r.specificity),
-            _short(r.ppv), _short(r.npv), _range(r.found_per_1000), _range(r.missed_per_1000),
-            _range(r.referred_per_1000),
-            "" if r.cost_per_1000 is None else _range(r.cost_per_1000),
+            r.true_negative, r.false_negative, f"{r.sensitivity:.3f}", f"{r.specificity:.3f}",
+            f"{r.ppv:.3f}", f"{r.npv:.3f}", f"{r.found_per_1000:.0f}", f"{r.missed_per_1000:.0f}",
+            f"{r.referred_per_1000:.0f}",
+            "" if r.cost_per_1000 is None else f"{r.cost_per_1000:.0f}",
         )  # fmt: skip
         mark = " class='chosen'" if chosen and chosen.threshold == r.threshold else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
     return "\n".join([*lines, "</table>"])
-
-
-def _short(e: Estimate) -> str:
-    return f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})"
 
 
 def _roc(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None) -> str:

@@ -56,8 +56,8 @@ def write_model_card(manifest: Manifest) -> str:
         "| name | threshold | sensitivity (95 %) | specificity (95 %) | split | rule |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {p.name} | {p.threshold:.4f} | {_interval(p.sensitivity)} | "
-            f"{_interval(p.specificity)} | {p.split} | {p.rule} |"
+            f"| {p.name} | {p.threshold:.4f} | {p.sensitivity:.3f} | "
+            f"{p.specificity:.3f} | {p.split} | {p.rule} |"
             for p in manifest.operating_points
         ),
         "",
@@ -105,9 +105,9 @@ def _evaluation_lines(evaluations: Mapping[str, Any]) -> list[str]:
     for part, found in evaluations.items():
         count = ", ".join(f"{number} {kind}" for kind, number in found["images"].items())
         for point in found["points"]:
-            cells = [f"{names[part]}: {count}", _interval(Estimate(**found["auc"])), point["name"]]
+            cells = [f"{names[part]}: {count}", f"{Estimate(**found['auc']):.3f}", point["name"]]
             cells += [
-                _interval(Estimate(**point[key]))
+                f"{Estimate(**point[key]):.3f}"
                 for key in ("sensitivity", "specificity", "accuracy")
             ]
             lines.append("| " + " | ".join(cells) + " |")
@@ -144,10 +144,6 @@ def _quality_lines(manifest: Manifest) -> list[str]:
     ]
 
 
-def _interval(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"
-
-
 def _metrics_row(row: ModelMetrics) -> str:
     cells = [row.model, row.engine, row.split, str(row.images), str(row.auc)]
     if row.difference is None:
@@ -155,7 +151,7 @@ def _metrics_row(row: ModelMetrics) -> str:
     else:
         d = row.difference
         cells += [
-            f"{d.difference:+.4f} ({d.low:+.4f} to {d.high:+.4f})",
+            f"{d:+.4f}",
             f"{d.p_value:.2f}",
             f"{row.agreement:.4f}",
             f"{row.max_probability_difference:.4f}",

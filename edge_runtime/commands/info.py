@@ -15,7 +15,6 @@ from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.engine_names import ENGINE_NAMES, REQUIRES
 from edge_runtime.engines import choose_engine, engine_module
 from edge_runtime.errors import CxrEdgeError
-from edge_runtime.estimates import Estimate
 from edge_runtime.readers import dicom
 from edge_runtime.versions import installed_versions
 
@@ -95,8 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     for point in manifest.operating_points:
         print(
             f"{'operating at':14} {point.name}: probability >= {point.threshold:.4f}, on "
-            f"{point.split} sensitivity {_percent(point.sensitivity)}, "
-            f"specificity {_percent(point.specificity)}"
+            f"{point.split} sensitivity {point.sensitivity:.1%}, "
+            f"specificity {point.specificity:.1%}"
         )
     print(f"\n{manifest.intended_use}", file=sys.stderr)
     return 0
@@ -135,7 +134,3 @@ def _support(bundle: Bundle) -> dict[str, object]:
         "model sha256": bundle.sha256,
         "largest logit difference of each known answer": tests,
     }
-
-
-def _percent(estimate: Estimate) -> str:
-    return f"{estimate.value:.1%} ({estimate.low:.1%} to {estimate.high:.1%})"

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from edge_runtime import metrics
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.estimates import Estimate, PairedDifference
 
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
 scipy_stats = pytest.importorskip("scipy.stats")
@@ -150,3 +151,15 @@ def test_confusion_counts_a_score_at_the_threshold_as_positive() -> None:
 def test_impossible_input_is_refused(labels: list[int], scores: list[float], said: str) -> None:
     with pytest.raises(InvalidValueError, match=said):
         metrics.auc(labels, scores)
+
+
+def test_figures_are_shown_with_their_intervals() -> None:
+    estimate, difference = (
+        Estimate(0.98765, 0.9, 1.0),
+        PairedDifference(-0.0005, -0.0014, 3e-4, 0.2),
+    )
+    assert str(estimate) == f"{estimate}" == "0.9877 (0.9000 to 1.0000)"
+    assert f"{estimate:.1%}" == "98.8% (90.0% to 100.0%)"
+    assert f"{estimate:.0f}" == "1 (1 to 1)"
+    assert f"{difference}" == "-0.0005 (-0.0014 to +0.0003)"
+    assert f"{difference:+.5f}" == "-0.00050 (-0.00140 to +0.00030)"
