@@ -116,17 +116,16 @@ def resize(
         elif grey.height > grey.width or spec.height != spec.width:
             # Pillow resamples rows, rounds to 8 bits, then columns. Newer versions turn the order
             # round where that is faster, which gives other bytes: here rows always come first.
-            grey = _resample_rows(grey, spec.width, 0, grey.height)
+            grey = grey.resize((spec.width, grey.height), Image.Resampling.BILINEAR)
         grey = grey.resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(grey)[:, :, np.newaxis]
 
 
 def _resample_rows(grey: Image.Image, width: int, top: int, bottom: int) -> Image.Image:
     """Rows `top` to `bottom`, each resampled by itself."""
-    if (top, bottom) != (0, grey.height):
-        # Not `resize(box=...)`: it would resample the columns too, to what they are.
-        grey = grey.crop((0, top, grey.width, bottom))
-    return grey.resize((width, grey.height), Image.Resampling.BILINEAR)
+    # Not `resize(box=...)`: it would resample the columns too, to what they are.
+    part = grey.crop((0, top, grey.width, bottom))
+    return part.resize((width, part.height), Image.Resampling.BILINEAR)
 
 
 def _resample_rows_in_two(

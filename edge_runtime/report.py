@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from edge_runtime.estimates import Estimate
 from edge_runtime.heatmap import overlay
 from edge_runtime.manifest import Manifest, OperatingPoint
-from edge_runtime.messages import say
+from edge_runtime.messages import reasons, say
 from edge_runtime.record import Record
 from edge_runtime.screener import Examination
 
@@ -134,15 +134,10 @@ def _capital(text: str) -> str:
 
 
 def _reason(record: Record, language: str) -> str:
-    if record.error is not None:
-        if language == "en":
-            return record.error.message  # says more than the sentence for its code
-        return f"{record.source}: {say(f'error.{record.error.code}', language)}"
-    return f"{record.source}: {say('report.refused', language)}. {_flags(record, language)}"
-
-
-def _flags(record: Record, language: str) -> str:
-    return " ".join(say(f"flag.{flag}", language) for flag in record.quality.flags)
+    if record.error is not None and language == "en":
+        return record.error.message  # says more than the sentence for its code
+    refused = "" if record.error else f"{say('report.refused', language)}. "
+    return f"{record.source}: {refused}{reasons(record, language)}"
 
 
 def _card(examination: Examination, language: str) -> str:
@@ -156,7 +151,7 @@ def _card(examination: Examination, language: str) -> str:
         data = base64.b64encode(buffer.getvalue()).decode()
         told = html.escape(say("report.picture", language))
         picture = f"<img alt='{told}' src='data:image/jpeg;base64,{data}'>"
-    flags = html.escape(_flags(record, language))
+    flags = html.escape(reasons(record, language))
     decision = html.escape(say(f"decision.{record.decision}", language))
     return (
         f"<figure class='result {record.decision}'>{picture}<figcaption><b>{decision}</b> "

@@ -54,6 +54,14 @@ def say(key: str, language: str) -> str:
     return catalogue(language).get(key, key.partition(".")[2].replace("_", " "))
 
 
+def reasons(record: Record, language: str) -> str:
+    """A sentence for each flag of a record and for its error; "" where there are none."""
+    keys = [f"flag.{flag}" for flag in record.quality.flags]
+    if record.error:
+        keys.append(f"error.{record.error.code}")
+    return " ".join(say(key, language) for key in keys)
+
+
 def localised_line(record: Record, language: str) -> str:
     """One line of the table, in a language: as `output.table_line`, with sentences for codes."""
     probability = "" if record.probability is None else f"{record.probability:.4f}"
@@ -62,8 +70,5 @@ def localised_line(record: Record, language: str) -> str:
         if record.decision
         else say(f"status.{record.status}", language)
     )
-    sentences = [say(f"flag.{flag}", language) for flag in record.quality.flags]
-    if record.error:
-        sentences.append(say(f"error.{record.error.code}", language))
-    told = f"  {' '.join(sentences)}" if sentences else ""
-    return f"{verdict:10} {probability:>11}  {record.source}{told}"
+    told = reasons(record, language)
+    return f"{verdict:10} {probability:>11}  {record.source}" + (f"  {told}" if told else "")

@@ -79,6 +79,7 @@ def test_a_model_of_the_same_width_and_another_size_is_a_copy() -> None:
         (recipe(0.35), recipe(0.5)),
         (recipe(0.5), recipe(0.35, head="dense")),
         (recipe(1.0, backbone="plain-cnn"), recipe(0.35)),
+        (recipe(1.0, backbone="mobilenetv3-small"), recipe(0.35)),
         (recipe(0.5), recipe(1.0, backbone="sequential-cnn")),
     ],
 )
