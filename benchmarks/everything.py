@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from benchmarks.report import run_report
-from edge_runtime.bundle import DEFAULT_BUNDLE
+from benchmarks.arguments import add_report_paths
+from benchmarks.pages.report import run_report
+from edge_runtime.bundle.folder import DEFAULT_BUNDLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,27 @@ def steps(
         Step("process", ("process", "--data", originals, *at("process")), (originals,)),
         Step("counted", ("counted", *at("counted")), ()),
     )  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "example: python -m benchmarks all --data ../shared/data"
+    parser.add_argument("--bundle", type=Path, default=Path("bundles/default"))
+    parser.add_argument("--run", type=Path, dest="run_folder", default=Path("runs/default"))
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with chest_xray/, nih_external/, …"
+    )
+    add_report_paths(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    return run_everything(
+        arguments.bundle,
+        arguments.run_folder,
+        arguments.data,
+        arguments.results,
+        arguments.output,
+        arguments.html,
+    )
 
 
 def run_everything(

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.manifest import OperatingPoint
-from edge_runtime.metrics import auc, roc_curve
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.statistics.metrics import auc, roc_curve
 
 plt.rcParams["svg.hashsalt"] = "cxr-edge"  # the same figures give the same file
 _METADATA = {"Date": None}

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.estimates import Estimate
-from edge_runtime.inputs import find_inputs
-from edge_runtime.parse import to_mapping
+from edge_runtime.images.inputs import find_inputs
+from edge_runtime.statistics.estimates import Estimate
 
 
 def files_of(data: Path) -> list[str]:

@@ -11,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["Record", "Screener", "__version__"]
 
 if TYPE_CHECKING:
-    from edge_runtime.record import Record
+    from edge_runtime.records.record import Record
     from edge_runtime.screener import Screener
 
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> object:
 
         return Screener
     if name == "Record":
-        from edge_runtime.record import Record
+        from edge_runtime.records.record import Record
 
         return Record
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,27 +2,59 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
-import importlib
 import os
 import sys
 
 from edge_runtime import __version__
+from edge_runtime.basics.verbs import parse_verb
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.errors import CxrEdgeError
 
-VERBS = (
-    "screen", "watch", "pipe", "serve", "listen", "info", "verify", "doctor", "calibrate", "audit",
-    "bench", "demo",
-)  # fmt: skip
+VERBS = {
+    "screen": ("edge_runtime.commands.screen", "screen radiographs"),
+    "watch": ("edge_runtime.commands.watch", "screen what is dropped into a folder"),
+    "pipe": (
+        "edge_runtime.commands.pipe",
+        "JSON lines on standard input and output, for other programs",
+    ),
+    "serve": ("edge_runtime.commands.serve", "a local web page and HTTP API"),
+    "listen": ("edge_runtime.commands.listen", "a DICOM node that screens what it receives"),
+    "info": (
+        "edge_runtime.commands.info",
+        "version, bundle, engine, machine, and what optional parts would need",
+    ),
+    "verify": (
+        "edge_runtime.commands.verify",
+        "checksums, schema, and a known-answer test on this machine",
+    ),
+    "doctor": ("edge_runtime.commands.doctor", "is this box right? every fault with its remedy"),
+    "calibrate": (
+        "edge_runtime.commands.calibrate",
+        "choose this site's own threshold on its labelled images",
+    ),
+    "audit": (
+        "edge_runtime.commands.audit",
+        "verify, export or sum up the audit log; watch for drift",
+    ),
+    "bench": (
+        "edge_runtime.commands.bench",
+        "latency, throughput, cold start and memory on this machine",
+    ),
+    "demo": (
+        "edge_runtime.commands.demo",
+        "draw synthetic radiographs, screen them, write a report",
+    ),
+}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, call, and turn the outcome into an exit code (see docs/contract.md)."""
     arguments_given = sys.argv[1:] if argv is None else argv
     try:
-        arguments = _parser(arguments_given).parse_args(arguments_given)
+        arguments = parse_verb(
+            "cxr-edge", __doc__, VERBS, arguments_given, HelpFormatter, f"cxr-edge {__version__}"
+        )
         code: int = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -57,16 +89,3 @@ def run() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _parser(argv: list[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cxr-edge", description=__doc__, formatter_class=HelpFormatter
-    )
-    parser.add_argument("--version", action="version", version=f"cxr-edge {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    # Only the verb that is asked for is imported: a cold start matters on a small board.
-    wanted = [verb for verb in VERBS if argv[:1] == [verb]] or VERBS
-    for verb in wanted:
-        importlib.import_module(f"edge_runtime.commands.{verb}").add_parser(verbs)
-    return parser

@@ -9,48 +9,45 @@ import dataclasses
 import hashlib
 import math
 import os
-import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from edge_runtime.beside import Beside, Task
-from edge_runtime.bundle import Bundle, load_bundle
-from edge_runtime.engines import RawOutputs, default_threads
+from edge_runtime.basics.beside import Beside, Task
+from edge_runtime.basics.in_order import map_in_order
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.bundle.folder import Bundle, load_bundle
+from edge_runtime.bundle.manifest import KnownAnswer
+from edge_runtime.engines.engine import RawOutputs
 from edge_runtime.engines.pool import EnginePool
 from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
-from edge_runtime.frozen import frozen
-from edge_runtime.manifest import KnownAnswer, OperatingPoint
-from edge_runtime.preprocess import decode, prepare, prepare_pixels, resize
-from edge_runtime.readers.facts import ImageFacts
-from edge_runtime.record import ModelIdentity, Quality, Record, RecordError
-from edge_runtime.scores import label_probabilities
+from edge_runtime.images.file import read_file, sha256
+from edge_runtime.images.inputs import Input
+from edge_runtime.images.preprocess import decode, prepare, prepare_pixels, resize
+from edge_runtime.images.readers.facts import ImageFacts
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.quality import Quality
+from edge_runtime.judge.scores import disease_map, label_probabilities, map_logits
+from edge_runtime.records.record import (
+    STAGES,
+    Examination,
+    ModelIdentity,
+    Record,
+    RecordError,
+    milliseconds,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edge_runtime.site import SiteProfile
+    from edge_runtime.bundle.site_profile import SiteProfile
 
 T = TypeVar("T")
 
-MAX_FILE_BYTES = 256_000_000
-# What `Examination.stages` times. The hash is counted where it is waited for.
-STAGES = ("read", "decode", "preprocess", "infer", "post")
-_READ_ONLY = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 # Below the last digit the machines' exp() may differ; records must not.
 _PROBABILITY_DIGITS = 8
-
-
-@frozen
-class Examination:
-    """A record with what it was made of; the arrays are None where the image gave an error."""
-
-    record: Record
-    pixels: NDArray[np.uint8] | None = None  # (height, width, 1), as the model saw them
-    evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
-    stages: Mapping[str, float] | None = None  # seconds by stage, in order: see STAGES
 
 
 class Screener:
@@ -76,8 +73,19 @@ class Screener:
         self._offset = pool.file.logit_offset
         # With one image at a time a second processor is idle while the first one decodes.
         self._beside = Beside() if pool.size == 1 and default_threads() > 1 else None
+        # What all records of this screener share.
         manifest = bundle.manifest
-        self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name)
+        self._blank = Record(
+            source="-",
+            sha256=None,
+            status="error",
+            probability=None,
+            decision=None,
+            operating_point=operating_point.name,
+            threshold=operating_point.threshold,
+            quality=Quality(),
+            model=ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name),
+        )
 
     @property
     def engine_name(self) -> str:
@@ -132,7 +140,10 @@ class Screener:
         pool = EnginePool(engine, opened, threads, parallel)
         temperature = None
         if site is not None:
-            profile = _site_profile(site, opened.sha256, pool.family)
+            from edge_runtime.bundle.site_profile import load_profile
+
+            profile = load_profile(site) if isinstance(site, (str, os.PathLike)) else site
+            profile.check_made_for(opened.sha256, pool.family)
             temperature = profile.temperature
             if operating_point is None and threshold is None:
                 point = profile.operating_point
@@ -166,12 +177,24 @@ class Screener:
             workers: Threads; by default one per processor, at most 4. Load the screener with
                 `parallel` of the same number, or they take turns in the model.
         """
-        from edge_runtime.batch import examine_many
-        from edge_runtime.inputs import Input
-
         inputs = (Input(os.fspath(image)) for image in images)
-        for examination in examine_many(self, inputs, workers or default_threads()):
+        for examination in self.examine_many(inputs, workers or default_threads()):
             yield examination.record
+
+    def examine_many(
+        self, inputs: Iterable[Input], workers: int, timings: bool = False
+    ) -> Generator[Examination, None, None]:
+        """Examine inputs on `workers` processors, in the order of the inputs.
+
+        Pillow's decoders and the engines release the interpreter lock, so threads are enough.
+        """
+
+        def examine(item: Input) -> Examination:
+            if item.error is not None:
+                return Examination(self.error_record(item.source, None, item.error))
+            return self.examine(item.path, item.source, timings=timings)
+
+        return map_in_order(examine, inputs, workers)
 
     def examine(
         self,
@@ -187,13 +210,13 @@ class Screener:
         try:
             started = read = decoded = clock()
             if isinstance(image, np.ndarray):
-                digest = self._start(_sha256, np.ascontiguousarray(image).data)
+                digest = self._start(sha256, np.ascontiguousarray(image).data)
                 pixels = prepare_pixels(image, self.bundle.manifest.input)
                 facts = ImageFacts(*image.shape)
             else:
                 data = image if isinstance(image, bytes) else read_file(image)
                 read = clock()
-                digest = self._start(_sha256, data)
+                digest = self._start(sha256, data)
                 grey, facts = decode(data, self.bundle.manifest.input)
                 decoded = clock()
                 beside = self._start if self._beside else None
@@ -205,18 +228,14 @@ class Screener:
             logits = self.logits(outputs)
         except ImageError as error:
             return Examination(self.error_record(name, digest.result() if digest else None, error))
-        timing = None
-        if timings:
-            timing = {
-                "decode": round((decoded - started) * 1e3, 3),  # with reading
-                "preprocess": round((prepared - decoded) * 1e3, 3),
-                "inference": round((finished - prepared) * 1e3, 3),
-            }
+        marks = (started, read, decoded, prepared, finished)
+        stages = {stage: marks[i + 1] - marks[i] for i, stage in enumerate(STAGES[:-1])}
         quality = gate.weigh(flags.result(), outputs.features) if gate and flags else Quality()
-        record = self._judge(name, digest.result(), logits, quality, timing)
-        marks = (started, read, decoded, prepared, finished, clock())
-        stages = {stage: marks[i + 1] - marks[i] for i, stage in enumerate(STAGES)}
-        return Examination(record, pixels, self._disease_map(outputs), stages)
+        record = self._judge(
+            name, digest.result(), logits, quality, milliseconds(stages) if timings else None
+        )
+        stages[STAGES[-1]] = clock() - finished
+        return Examination(record, pixels, disease_map(outputs.evidence_map), stages)
 
     def _start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Begin it on the idle processor; where there is none, it is done when it is needed."""
@@ -244,17 +263,7 @@ class Screener:
         Raises:
             ImageError: The model's outputs are not finite numbers.
         """
-        rows, columns, units = outputs.evidence_map.shape
-        # As Python's floats: a few dozen numbers are summed before an array function has begun.
-        # `fsum` is exact, so the order of summation cannot show in the record.
-        values = outputs.evidence_map.ravel().tolist()
-        try:
-            logits = [
-                math.fsum(values[unit::units]) / (rows * columns) + offset
-                for unit, offset in enumerate(self._offset)
-            ]
-        except (ValueError, OverflowError):  # infinities of both signs
-            logits = [math.nan]
+        logits = map_logits(outputs.evidence_map, self._offset)
         # One number that is not finite makes the sum of squares so; `dot` is the lightest call.
         if not math.isfinite(sum(logits) + float(outputs.features.dot(outputs.features))):
             raise ImageError(
@@ -301,141 +310,36 @@ class Screener:
 
     def error_record(self, source: str, digest: str | None, error: ImageError) -> Record:
         """The record of an input that could not be screened."""
-        return self._record(
-            source, digest, "error", error=RecordError(error.code.value, f"{source}: {error}")
-        )
+        told = RecordError(error.code.value, f"{source}: {error}")
+        return dataclasses.replace(self._blank, source=source, sha256=digest, error=told)
 
     def _judge(
         self,
         source: str,
-        digest: str | None,
+        digest: str,
         logits: NDArray[np.float64],
         quality: Quality,
         timing_ms: Mapping[str, float] | None,
     ) -> Record:
-        if not (quality.accepted or self.force):
-            return self._record(source, digest, "rejected", quality=quality, timing_ms=timing_ms)
-        by_label = self.label_probabilities(logits)
-        labels = self.bundle.manifest.labels
-        probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
-        return self._record(
-            source,
-            digest,
-            "ok",
-            probability=probability,
-            decision=self._decide(probability),
-            probabilities=(
-                {label: round(p, _PROBABILITY_DIGITS) for label, p in by_label.items()}
-                if len(labels) > 2
-                else None
-            ),
-            quality=quality,
-            timing_ms=timing_ms,
-        )
-
-    def _decide(self, probability: float) -> str:
-        point = self.operating_point
-        if point.uncertain and point.uncertain[0] <= probability < point.uncertain[1]:
-            return "uncertain"
-        return "pneumonia" if probability >= point.threshold else "normal"
-
-    def _disease_map(self, outputs: RawOutputs) -> NDArray[np.float32]:
-        evidence = outputs.evidence_map
-        if evidence.shape[2] == 1:
-            return evidence[:, :, 0]
-        return np.asarray(evidence[:, :, 1:].max(axis=2) - evidence[:, :, 0])
-
-    def _record(
-        self,
-        source: str,
-        digest: str | None,
-        status: str,
-        *,
-        probability: float | None = None,
-        decision: str | None = None,
-        quality: Quality | None = None,
-        error: RecordError | None = None,
-        probabilities: Mapping[str, float] | None = None,
-        timing_ms: Mapping[str, float] | None = None,
-    ) -> Record:
-        return Record(
+        judged: dict[str, Any] = {"status": "rejected"}
+        if quality.accepted or self.force:
+            by_label = self.label_probabilities(logits)
+            labels = self.bundle.manifest.labels
+            probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
+            judged = {
+                "status": "ok",
+                "probability": probability,
+                "decision": self.operating_point.decide(probability),
+            }
+            if len(labels) > 2:
+                judged["probabilities"] = {
+                    label: round(p, _PROBABILITY_DIGITS) for label, p in by_label.items()
+                }
+        return dataclasses.replace(
+            self._blank,
             source=source,
             sha256=digest,
-            status=status,
-            probability=probability,
-            decision=decision,
-            operating_point=self.operating_point.name,
-            threshold=self.operating_point.threshold,
-            quality=quality or Quality(),
-            model=self._model,
-            error=error,
-            probabilities=probabilities,
+            quality=quality,
             timing_ms=timing_ms,
+            **judged,
         )
-
-
-def _site_profile(
-    site: SiteProfile | str | os.PathLike[str], bundle_sha256: str, family: str
-) -> SiteProfile:
-    from edge_runtime.site import SiteProfile, load_profile
-
-    profile = site if isinstance(site, SiteProfile) else load_profile(site)
-    if profile.bundle_sha256 != bundle_sha256:
-        raise InvalidValueError(
-            f"the site profile {profile.name!r} was made for bundle "
-            f"{profile.bundle_sha256[:16]}… ({profile.model}), this is {bundle_sha256[:16]}…; "
-            "calibrate again with this one"
-        )
-    if profile.engine_family != family:
-        raise InvalidValueError(
-            f"the site profile {profile.name!r} was made on {profile.engine}; engines of family "
-            f"{family} score a little differently, calibrate again or use that engine"
-        )
-    return profile
-
-
-def hash_file(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file as records show it.
-
-    Raises:
-        ImageError: It cannot be read.
-    """
-    return _sha256(read_file(path))
-
-
-def _sha256(data: bytes | memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The whole file.
-
-    Raises:
-        ImageError: It cannot be read, or is larger than any radiograph.
-    """
-    try:
-        descriptor = os.open(path, _READ_ONLY)
-        try:
-            status = os.fstat(descriptor)
-            if status.st_size > MAX_FILE_BYTES:
-                raise ImageError(
-                    ErrorCode.FILE_TOO_LARGE,
-                    f"{status.st_size} bytes is more than the limit of {MAX_FILE_BYTES}",
-                )
-            # One byte more than there are: where they come without it, that was the whole file.
-            data = os.read(descriptor, status.st_size + 1)
-            if len(data) != status.st_size or not stat.S_ISREG(status.st_mode):
-                # A pipe or a device has no size and may have no end.
-                with open(descriptor, "rb", closefd=False) as file:
-                    data += file.read(MAX_FILE_BYTES + 1 - len(data))
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise ImageError(
-            ErrorCode.UNREADABLE_FILE, error.strerror or type(error).__name__
-        ) from error
-    except ValueError as error:  # a path with a NUL in it
-        raise ImageError(ErrorCode.UNREADABLE_FILE, str(error)) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ImageError(ErrorCode.FILE_TOO_LARGE, f"more than the limit of {MAX_FILE_BYTES} bytes")
-    return data

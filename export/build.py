@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,31 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.calibration import SPLIT, choose_operating_points, fit_temperature
-from edge_runtime.engines import Engine, litert, onnxruntime
+from edge_runtime.basics.versions import installed_versions
+from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, Outputs
+from edge_runtime.engines import litert, onnxruntime
+from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.manifest import SCHEMA, Calibration, Manifest, Outputs
-from edge_runtime.quality import QualityGate
-from edge_runtime.readers.facts import ImageFacts
-from edge_runtime.reference import Reference, make_reference
-from edge_runtime.scores import disease_logit
-from edge_runtime.versions import installed_versions
-from export import gate
-from export.bias_correction import INT8_LEVELS, correct_biases
-from export.inference_model import add_normalisation, keras_logits, load_core
-from export.quality import fit_quality_gate
-from export.run_folder import (
-    Run,
-    choose_representative,
-    load_pixels,
-    open_run,
-    positives,
-    read_corrupted_logits,
-    read_evaluations,
-)
-from export.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
-from export.to_tflite import to_float_tflite, to_int8_tflite
+from edge_runtime.images.readers.facts import ImageFacts
+from edge_runtime.judge.calibration import SPLIT, choose_operating_points, fit_temperature
+from edge_runtime.judge.quality import QualityGate
+from edge_runtime.judge.reference import Reference, make_reference
+from edge_runtime.judge.scores import disease_logit
+from export.convert.bias_correction import INT8_LEVELS, correct_biases
+from export.convert.inference_model import add_normalisation, keras_logits, load_core
+from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
+from export.convert.to_tflite import to_float_tflite, to_int8_tflite
+from export.fit_gate import fit_quality_gate
+from export.representative import choose_representative
+from export.verify import gate
 from export.write import Converted, write_bundles
+from train.data.dataset import load_pixels
+from train.run.finished import FinishedRun, open_run
 
 INTENDED_USE = (
     "Screening support, research and education: frontal chest radiographs of children of about "
@@ -70,20 +66,19 @@ def build_bundle(
     run = open_run(run_folder)
     core = load_core(run.folder)
     representative_images = choose_representative(run.splits.train, representative_count)
-    representative = load_pixels(representative_images, run.input, data, "representative data")
-    validation = load_pixels(run.splits.validation, run.input, data, "validation")
-    positive = positives(run.splits.validation)
+    representative = load_pixels(data, representative_images, run.input, "representative data")
+    validation = load_pixels(data, run.splits.validation, run.input, "validation")
+    positive = run.validation.positive
 
     tqdm.write("running the float model")
     float_logits = keras_logits(core, validation)
     float_representative = keras_logits(core, representative)
     temperature = round(fit_temperature(disease_logit(float_logits), positive), 4)
-    corrupted = read_corrupted_logits(run)
     points = choose_operating_points(
         disease_logit(float_logits),
         positive,
         temperature,
-        None if corrupted is None else disease_logit(corrupted),
+        disease_logit(run.corrupted.logits) if run.corrupted else None,
     )
 
     tqdm.write("converting")
@@ -106,8 +101,8 @@ def build_bundle(
     ]
     metrics = gate.compare(
         positive,
-        gate.Scores("float32 keras", "keras", disease_logit(float_logits)),
-        [gate.Scores(c.label, c.engine.name, disease_logit(c.validation)) for c in converted],
+        gate.ModelLogits("float32 keras", "keras", disease_logit(float_logits)),
+        [gate.ModelLogits(c.label, c.engine.name, disease_logit(c.validation)) for c in converted],
         temperature,
         points[0].threshold,
         SPLIT,
@@ -125,7 +120,7 @@ def build_bundle(
 
     tqdm.write("fitting the quality gate")
     int8 = next(c for c in converted if c.label == "int8 tflite")
-    train = load_pixels(run.splits.train, run.input, data, "train")
+    train = load_pixels(data, run.splits.train, run.input, "train")
     quality = fit_quality_gate(
         train,
         gate.run_engine(int8.engine, train, "train: features")[1],
@@ -210,11 +205,29 @@ def _load(
     )
 
 
-def _provenance(run: Run, representative: list[str]) -> dict[str, Any]:
+def _provenance(run: FinishedRun, representative: list[str]) -> dict[str, Any]:
     keys = ("recipe", "weights", "data", "source_commit", "outcome")
     return {key: run.description[key] for key in keys} | {
         "training_versions": run.description["versions"],
         "export_versions": installed_versions(_PACKAGES),
         "representative": representative,
-        "evaluations": read_evaluations(run.folder),
+        "evaluations": _read_evaluations(run.folder),
     }
+
+
+def _read_evaluations(folder: Path) -> dict[str, Any]:
+    """What `train evaluate` measured on test and external images, by part; figures only."""
+    found = {}
+    for part in ("test", "external"):
+        file = folder / f"evaluation-{part}" / "evaluation.json"
+        if file.is_file():
+            document = json.loads(file.read_text(encoding="utf-8"))
+            found[part] = {
+                "images": document["images"],
+                "auc": document["auc"],
+                "points": [
+                    {key: point[key] for key in ("name", "sensitivity", "specificity", "accuracy")}
+                    for point in document["points"]
+                ],
+            }
+    return found

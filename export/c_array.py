@@ -9,16 +9,17 @@ Needs LiteRT to read the file, not TensorFlow.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_runtime.bundle import load_bundle
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.manifest import BundledFile, Manifest
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.manifest import BundledFile, Manifest
-from edge_runtime.preprocess import prepare
+from edge_runtime.images.preprocess import prepare
 
 _PER_LINE = 16
 _ALIGNMENT = 16  # what the microcontroller interpreter asks of a model's address
@@ -34,6 +35,24 @@ class Facts:
     map_scale: float
     map_zero_point: int
     arena_bytes: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Write a bundle's .tflite as C source: the array, a header with all that a program must\n"
+        "know, known answers, and the operators that a target must have."
+    )
+    parser.epilog = "example: python -m export c-array edge_runtime/models/default --output build/c"
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--output", type=Path, required=True, help="folder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    facts = write_c_array(arguments.bundle, arguments.output)
+    for name, count in facts.operators:
+        print(f"{name:24} {count}")
+    print(f"activations alive at once: {facts.arena_bytes / 1e6:.2f} MB at most")
+    return 0
 
 
 def write_c_array(bundle: Path, output: Path) -> Facts:

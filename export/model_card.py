@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_runtime.estimates import Estimate
-from edge_runtime.manifest import Manifest, ModelMetrics
+from edge_runtime.bundle.manifest import Manifest, ModelMetrics
+from edge_runtime.statistics.estimates import Estimate
 
 
 def write_model_card(manifest: Manifest) -> str:

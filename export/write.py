@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bundle import load_bundle
-from edge_runtime.engines import Engine
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.manifest import BundledFile, KnownAnswer, Manifest, dump_manifest
+from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import BundleError, EngineError
-from edge_runtime.manifest import BundledFile, KnownAnswer, Manifest, dump_manifest
-from edge_runtime.preprocess import InputSpec
+from edge_runtime.images.preprocess import InputSpec
 from edge_runtime.screener import Screener
-from export.gate import GateError
-from export.known_answers import make_known_answers, reference_kernels
 from export.model_card import write_model_card
+from export.verify.gate import GateError
+from export.verify.known_answers import make_known_answers, reference_kernels
 
 
 @dataclasses.dataclass(frozen=True)

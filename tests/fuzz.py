@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import ImageError
-from edge_runtime.preprocess import InputSpec, prepare
+from edge_runtime.images.preprocess import InputSpec, prepare
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 SPEC = InputSpec(96, 96)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from edge_runtime.phantom import draw_phantom
-from edge_runtime.preprocess import InputSpec, prepare
+from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.preprocess import InputSpec, prepare
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 SPEC = InputSpec(224, 224)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.basics.parse import from_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.parse import from_mapping
-from edge_runtime.preprocess import InputSpec
+from edge_runtime.images.preprocess import InputSpec
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -8,31 +8,25 @@ import json
 import sys
 from collections import Counter
 
-from edge_runtime.commands.formatter import HelpFormatter
-
 _COLUMNS = (
     "n", "time", "event", "image", "status", "probability", "decision", "operating_point",
     "threshold", "flags", "ood_score", "error", "bundle", "engine", "site", "hash",
 )  # fmt: skip
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "audit",
-        formatter_class=HelpFormatter,
-        help="verify, export or sum up the audit log; watch for drift",
-        description="The log is written by `--audit DIR` of screen, watch, serve, pipe and "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "The log is written by `--audit DIR` of screen, watch, serve, pipe and "
         "listen. `verify` names every altered or missing line; `drift` says in words what has "
-        "changed since the calibration.",
-        epilog="example: cxr-edge audit verify audit/; cxr-edge audit drift audit/ --last 200",
+        "changed since the calibration."
     )
+    parser.epilog = "example: cxr-edge audit verify audit/; cxr-edge audit drift audit/ --last 200"
     parser.add_argument("action", choices=("verify", "export", "summary", "drift"))
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--json", action="store_true", help="JSON instead of text (not export)")
     parser.add_argument("--last", type=int, default=200, metavar="N", help="drift: images")
     parser.add_argument("--site", metavar="FILE", help="drift: compare with this site's images")
     parser.add_argument("--bundle", metavar="DIR", help="drift: else with this bundle's")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -41,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from edge_runtime.audit_log import verify_log
+    from edge_runtime.records.audit_check import verify_log
 
     count, problems = verify_log(arguments.folder)
     if arguments.json:
@@ -54,7 +48,7 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from edge_runtime.audit_log import read_log
+    from edge_runtime.records.audit_log import read_log
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -65,7 +59,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _summary(arguments: argparse.Namespace) -> int:
-    from edge_runtime.audit_log import read_log
+    from edge_runtime.records.audit_log import read_log
 
     events: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
@@ -92,14 +86,14 @@ def _summary(arguments: argparse.Namespace) -> int:
 
 
 def _drift(arguments: argparse.Namespace) -> int:
-    from edge_runtime.audit_log import read_log
-    from edge_runtime.bundle import load_bundle
-    from edge_runtime.drift import ALPHA, measure_drift
+    from edge_runtime.basics.parse import to_mapping
+    from edge_runtime.bundle.folder import load_bundle
     from edge_runtime.errors import InvalidValueError
-    from edge_runtime.parse import to_mapping
+    from edge_runtime.records.audit_log import read_log
+    from edge_runtime.site.drift import ALPHA, measure_drift
 
     if arguments.site:
-        from edge_runtime.site import load_profile
+        from edge_runtime.bundle.site_profile import load_profile
 
         profile = load_profile(arguments.site)
         reference, bundle = profile.reference, profile.bundle_sha256

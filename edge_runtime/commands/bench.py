@@ -6,21 +6,19 @@ import argparse
 import json
 import sys
 
-from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.commands.options import add_model_options, positive_int
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.inputs import find_inputs
+from edge_runtime.images.inputs import find_inputs
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "bench",
-        formatter_class=HelpFormatter,
-        help="latency, throughput, cold start and memory on this machine",
-        description="Measure the runtime: single-stream latency by stage, offline throughput, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Measure the runtime: single-stream latency by stage, offline throughput, "
         "cold start and peak memory. Without images it draws some. `bench compare A.json B.json` "
-        "says what changed between two results, beyond the noise.",
-        epilog="example: cxr-edge bench --output b.json && cxr-edge bench compare a.json b.json",
+        "says what changed between two results, beyond the noise."
+    )
+    parser.epilog = (
+        "example: cxr-edge bench --output b.json && cxr-edge bench compare a.json b.json"
     )
     parser.add_argument(
         "paths", nargs="*", metavar="PATH", help="radiographs or folders; or: compare A B"
@@ -43,16 +41,16 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument(
         "--floor", type=float, default=0.05, metavar="X", help="compare: smaller is no change"
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.paths[:1] == ["compare"]:
         return _compare(arguments)
-    from edge_runtime.bench import run_bench, table
-    from edge_runtime.machine import usable_processors
-    from edge_runtime.parse import to_mapping
-    from edge_runtime.progress import Progress
+    from edge_runtime.basics.parse import to_mapping
+    from edge_runtime.basics.processors import usable_processors
+    from edge_runtime.basics.progress import Progress
+    from edge_runtime.device.bench import run_bench
+    from edge_runtime.device.bench_result import table
 
     images = [item.path for item in find_inputs(arguments.paths) if item.error is None]
     if arguments.paths and not images:
@@ -82,8 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from edge_runtime.bench_compare import compare, read_result, table
-    from edge_runtime.parse import to_mapping
+    from edge_runtime.basics.parse import to_mapping
+    from edge_runtime.device.compare import compare, read_result, table
 
     if len(arguments.paths) != 3:
         raise InvalidValueError("bench compare takes two result files: A.json B.json")

@@ -6,22 +6,20 @@ import argparse
 import json
 import sys
 
-from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_model_options, load_screener
-from edge_runtime.engines import default_threads
 from edge_runtime.errors import InvalidValueError
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "calibrate",
-        formatter_class=HelpFormatter,
-        help="choose this site's own threshold on its labelled images",
-        description="Screens labelled images and says, for every threshold and this site's "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Screens labelled images and says, for every threshold and this site's "
         "prevalence, what would be found, missed and referred. A policy chooses one and writes a "
-        "site profile for --site. Nothing leaves this machine.",
-        epilog="example: cxr-edge calibrate --images x/ --labels x.csv --prevalence 0.2 "
-        "--min-sensitivity 0.95 --output site.json --report site.html",
+        "site profile for --site. Nothing leaves this machine."
+    )
+    parser.epilog = (
+        "example: cxr-edge calibrate --images x/ --labels x.csv --prevalence 0.2 "
+        "--min-sensitivity 0.95 --output site.json --report site.html"
     )
     parser.add_argument("--images", required=True, metavar="DIR")
     parser.add_argument(
@@ -41,13 +39,13 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--table", metavar="FILE", help="write every threshold as JSON")
     parser.add_argument("--report", metavar="FILE", help="write an HTML page")
     add_model_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_runtime.parse import to_mapping
-    from edge_runtime.site import Policy, save_profile
-    from edge_runtime.site_calibration import calibrate, read_labels, render_text
+    from edge_runtime.basics.parse import to_mapping
+    from edge_runtime.bundle.site_profile import save_profile
+    from edge_runtime.site.calibrate import calibrate, read_labels, render_text
+    from edge_runtime.site.thresholds import Policy
 
     costs = _costs(arguments.costs)
     policy = None
@@ -69,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         with open(arguments.table, "w", encoding="utf-8") as file:
             json.dump(to_mapping(result.rows), file, indent=1)
     if arguments.report:
-        from edge_runtime.site_report import render_page
+        from edge_runtime.site.page import render_page
 
         with open(arguments.report, "w", encoding="utf-8") as file:
             file.write(render_page(result))

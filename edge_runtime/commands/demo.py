@@ -6,15 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from edge_runtime.batch import examine_many
-from edge_runtime.commands.formatter import HelpFormatter
+from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
-from edge_runtime.engines import default_threads
-from edge_runtime.heatmap import overlay
-from edge_runtime.inputs import find_inputs
-from edge_runtime.output import table_line
-from edge_runtime.phantom import phantom_jpeg
-from edge_runtime.report import write_report
+from edge_runtime.images.inputs import find_inputs
+from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.records.heatmap import overlay
+from edge_runtime.records.output import table_line
+from edge_runtime.records.report import write_report
 
 NOTICE = (
     "SYNTHETIC: these pictures were drawn by a program. They show that the installation works "
@@ -22,20 +20,16 @@ NOTICE = (
 )
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "demo",
-        formatter_class=HelpFormatter,
-        help="draw synthetic radiographs, screen them, write a report",
-        description="Prove an installation without any data: draws synthetic radiographs, "
-        "screens them, and writes the records, heatmaps and an HTML report.",
-        epilog="example: cxr-edge demo --output demo",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Prove an installation without any data: draws synthetic radiographs, "
+        "screens them, and writes the records, heatmaps and an HTML report."
     )
+    parser.epilog = "example: cxr-edge demo --output demo"
     parser.add_argument("--output", default="demo", metavar="DIR")
     parser.add_argument("--count", type=int, default=8, metavar="N")
     add_model_options(parser)
     add_decision_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -50,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.force = True  # drawings are no radiographs, and the quality gate may say so
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
-    results = list(examine_many(screener, find_inputs([str(images)]), workers))
+    results = list(screener.examine_many(find_inputs([str(images)]), workers))
     print(NOTICE, file=sys.stderr)
     with open(folder / "results.jsonl", "w", encoding="utf-8") as file:
         for result in results:

@@ -9,24 +9,18 @@ import platform
 import sys
 
 from edge_runtime import __version__
-from edge_runtime.bundle import Bundle, load_bundle
+from edge_runtime.basics.versions import installed_versions
+from edge_runtime.bundle.folder import Bundle, load_bundle
 from edge_runtime.commands import listen, serve
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.engine_names import ENGINE_NAMES, REQUIRES
-from edge_runtime.engines import choose_engine, engine_module
+from edge_runtime.engines.choose import choose_engine, engine_module
+from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
 from edge_runtime.errors import CxrEdgeError
-from edge_runtime.readers import dicom
-from edge_runtime.versions import installed_versions
+from edge_runtime.images.readers import dicom
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "info",
-        formatter_class=HelpFormatter,
-        help="version, bundle, engine, machine, and what optional parts would need",
-        description="Say what is installed here and what would be used.",
-        epilog="example: cxr-edge info --json",
-    )
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Say what is installed here and what would be used."
+    parser.epilog = "example: cxr-edge info --json"
     parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument(
@@ -34,7 +28,6 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
         action="store_true",
         help="JSON for a bug report: versions, machine, self-test; no paths, no patient data",
     )
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,8 +95,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _support(bundle: Bundle) -> dict[str, object]:
-    from edge_runtime.machine import current_condition, describe_machine
-    from edge_runtime.parse import to_mapping
+    from edge_runtime.basics.parse import to_mapping
+    from edge_runtime.device.machine import current_condition, describe_machine
     from edge_runtime.screener import Screener
 
     tests: dict[str, object] = {}

@@ -5,16 +5,11 @@ from __future__ import annotations
 import argparse
 import importlib.util
 
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.commands.options import (
-    add_screening_options,
-    open_audit,
-    positive_int,
-)
-from edge_runtime.engines import default_threads
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.commands.options import add_screening_options, open_audit, positive_int
+from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.record import Record
-from edge_runtime.service import Log, StopSignal, add_log_option, load_tested_screener
+from edge_runtime.records.record import Record
 
 REQUIRES = "pip install 'cxr-edge[dicom]'"
 
@@ -23,15 +18,14 @@ def is_available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("pydicom", "pynetdicom"))
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "listen",
-        formatter_class=HelpFormatter,
-        help="a DICOM node that screens what it receives",
-        description="Receives CR, DX and Secondary Capture images by C-STORE, screens each, "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Receives CR, DX and Secondary Capture images by C-STORE, screens each, "
         "appends its record to --output, and writes a structured report and a heatmap image, or "
-        "sends them to another node. Answers C-ECHO.",
-        epilog="example: cxr-edge listen --spool spool/ --output results.jsonl --objects answers/",
+        "sends them to another node. Answers C-ECHO."
+    )
+    parser.epilog = (
+        "example: cxr-edge listen --spool spool/ --output results.jsonl --objects answers/"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine)")
     parser.add_argument("--port", type=int, default=11112)
@@ -48,7 +42,6 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--keep", metavar="DIR", help="keep received objects; default: removed")
     add_log_option(parser)
     add_screening_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -59,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"--host {arguments.host} can be reached from other machines: name the AE titles that "
             "may send with --allow"
         )
-    from edge_runtime.dicom_node.node import DicomNode, NodeSettings
+    from edge_runtime.services.dicom.node import DicomNode, NodeSettings
 
     log, stop = Log(arguments.log_json), StopSignal()
     workers = arguments.threads or default_threads()
@@ -106,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _destination(text: str | None):  # type: ignore[no-untyped-def]
     if text is None:
         return None
-    from edge_runtime.dicom_node.node import Destination
+    from edge_runtime.services.dicom.node import Destination
 
     title, at, address = text.partition("@")
     host, colon, port = address.rpartition(":")

@@ -8,11 +8,11 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edge_runtime.engine_names import ENGINE_NAMES
+from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.screener import Screener
 
 if TYPE_CHECKING:
-    from edge_runtime.record import Record
+    from edge_runtime.records.record import Record
 
 
 def add_screening_options(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def open_audit(arguments: argparse.Namespace) -> Callable[[Record], None]:
     """What appends a record to the log that --audit names; without --audit it does nothing."""
     if arguments.audit is None:
         return lambda record: None
-    from edge_runtime.audit_log import AuditLog
+    from edge_runtime.records.audit_log import AuditLog
 
     site = arguments.site and os.path.basename(arguments.site)
     return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site).record

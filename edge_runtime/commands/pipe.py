@@ -6,30 +6,22 @@ import argparse
 import os
 import sys
 
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.commands.options import (
-    add_screening_options,
-    open_audit,
-)
-from edge_runtime.engines import default_threads
-from edge_runtime.service import StopSignal, load_tested_screener
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.commands.options import add_screening_options, open_audit
+from edge_runtime.commands.running import StopSignal, load_tested_screener
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "pipe",
-        formatter_class=HelpFormatter,
-        help="JSON lines on standard input and output, for other programs",
-        description='Reads requests such as {"id": 1, "path": "a.jpeg"} or {"id": 2, "base64": '
-        '"..."}, a line each, and writes {"id": 1, "result": {record}} as they are ready.',
-        epilog='example: echo \'{"id": 1, "path": "a.jpeg"}\' | cxr-edge pipe',
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        'Reads requests such as {"id": 1, "path": "a.jpeg"} or {"id": 2, "base64": '
+        '"..."}, a line each, and writes {"id": 1, "result": {record}} as they are ready.'
     )
+    parser.epilog = 'example: echo \'{"id": 1, "path": "a.jpeg"}\' | cxr-edge pipe'
     add_screening_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_runtime.pipe import serve_pipe
+    from edge_runtime.services.pipe import serve_pipe
 
     workers = arguments.threads or default_threads()
     stop = StopSignal()

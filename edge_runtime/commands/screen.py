@@ -9,30 +9,31 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from edge_runtime.batch import examine_many
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.commands.options import (
-    add_screening_options,
-    load_screener,
-    open_audit,
-)
-from edge_runtime.engines import default_threads
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.basics.progress import Progress
+from edge_runtime.commands.options import add_screening_options, load_screener, open_audit
 from edge_runtime.errors import ImageError, InvalidValueError
-from edge_runtime.inputs import Input, find_inputs
-from edge_runtime.messages import choose_language
-from edge_runtime.output import FORMATS, Conditions, RecordWriter, drop_unfinished_line, read_done
-from edge_runtime.progress import Progress
-from edge_runtime.screener import Examination, Screener, hash_file
+from edge_runtime.images.file import hash_file
+from edge_runtime.images.inputs import Input, find_inputs
+from edge_runtime.records.messages import choose_language
+from edge_runtime.records.output import (
+    FORMATS,
+    Conditions,
+    RecordWriter,
+    drop_unfinished_line,
+    read_done,
+)
+from edge_runtime.records.record import Examination
+from edge_runtime.screener import Screener
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "screen",
-        formatter_class=HelpFormatter,
-        help="screen radiographs",
-        description="Screen radiographs: files, folders (recursively), or - for paths on "
-        "standard input, one a line. Results go to standard output or --output.",
-        epilog="example: cxr-edge screen ward3/ --format csv --output ward3.csv --heatmaps maps/",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Screen radiographs: files, folders (recursively), or - for paths on "
+        "standard input, one a line. Results go to standard output or --output."
+    )
+    parser.epilog = (
+        "example: cxr-edge screen ward3/ --format csv --output ward3.csv --heatmaps maps/"
     )
     parser.add_argument("paths", nargs="+", metavar="PATH")
     parser.add_argument("--format", choices=FORMATS, default="table")
@@ -49,7 +50,6 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     parser.add_argument("--timings", action="store_true", help="add timing_ms to the records")
     add_screening_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     output = RecordWriter(arguments.output, arguments.format, language, open_audit(arguments))
     with contextlib.closing(output) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
-        results = examine_many(
-            screener, _inputs(arguments, done, counts), workers, arguments.timings
+        results = screener.examine_many(
+            _inputs(arguments, done, counts), workers, arguments.timings
         )
         with contextlib.closing(results):
             for result in results:
@@ -84,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.step()
         progress.clear()
     if arguments.report:
-        from edge_runtime.report import write_report  # only who asks for it waits for it
+        from edge_runtime.records.report import write_report  # only who asks for it waits for it
 
         page = write_report(kept, screener.bundle.manifest, point, language=language)
         with open(arguments.report, "w", encoding="utf-8") as file:
@@ -157,7 +157,7 @@ def _count(arguments: argparse.Namespace) -> int | None:
 def _write_heatmap(folder: str, result: Examination) -> None:
     if result.pixels is None or result.evidence_map is None:
         return
-    from edge_runtime.heatmap import overlay
+    from edge_runtime.records.heatmap import overlay
 
     record = result.record
     stem = os.path.splitext(os.path.basename(record.source))[0]

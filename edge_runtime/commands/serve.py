@@ -9,15 +9,10 @@ import ipaddress
 import os
 import socket
 
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.commands.options import (
-    add_screening_options,
-    open_audit,
-    positive_int,
-)
-from edge_runtime.engines import default_threads
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.commands.options import add_screening_options, open_audit, positive_int
+from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.service import Log, StopSignal, add_log_option, load_tested_screener
 
 REQUIRES = "pip install 'cxr-edge[serve]'"
 _MODULES = ("starlette", "uvicorn", "python_multipart")
@@ -27,15 +22,12 @@ def is_available() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in _MODULES)
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "serve",
-        formatter_class=HelpFormatter,
-        help="a local web page and HTTP API",
-        description="Serves a page for people and an API for programs, on this machine alone "
-        "unless told otherwise. On any other address it demands a token.",
-        epilog="example: cxr-edge serve --port 8080",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Serves a page for people and an API for programs, on this machine alone "
+        "unless told otherwise. On any other address it demands a token."
     )
+    parser.epilog = "example: cxr-edge serve --port 8080"
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine)")
     parser.add_argument("--port", type=int, default=8080, help="0: any free one")
     parser.add_argument("--token", help="what clients must show; better: --token-file")
@@ -52,7 +44,6 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     )
     add_log_option(parser)
     add_screening_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -66,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     import uvicorn
 
-    from edge_runtime.web.app import ServeSettings, make_app
+    from edge_runtime.services.web.app import ServeSettings, make_app
 
     log = Log(arguments.log_json)
     workers = arguments.threads or default_threads()

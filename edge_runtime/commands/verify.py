@@ -5,26 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edge_runtime.bundle import DEFAULT_BUNDLE, load_bundle
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.engine_names import ENGINE_NAMES
-from edge_runtime.engines import engine_module
+from edge_runtime.bundle.folder import DEFAULT_BUNDLE, load_bundle
+from edge_runtime.engines.choose import engine_module
+from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.errors import EngineError
 from edge_runtime.screener import Screener
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "verify",
-        formatter_class=HelpFormatter,
-        help="checksums, schema, and a known-answer test on this machine",
-        description="Check a bundle's manifest and checksums, then run its known answers on "
-        "every installed engine (or on --engine).",
-        epilog="example: cxr-edge verify /media/stick/bundle",
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Check a bundle's manifest and checksums, then run its known answers on "
+        "every installed engine (or on --engine)."
     )
+    parser.epilog = "example: cxr-edge verify /media/stick/bundle"
     parser.add_argument("bundle", nargs="?", default=str(DEFAULT_BUNDLE), metavar="BUNDLE")
     parser.add_argument("--engine", choices=ENGINE_NAMES, help="only this one")
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:

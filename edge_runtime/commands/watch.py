@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from edge_runtime.commands.formatter import HelpFormatter
-from edge_runtime.commands.options import (
-    add_screening_options,
-    open_audit,
-)
-from edge_runtime.engines import default_threads
-from edge_runtime.output import table_line
-from edge_runtime.record import Record
-from edge_runtime.service import Log, StopSignal, add_log_option, load_tested_screener
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.commands.options import add_screening_options, open_audit
+from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
+from edge_runtime.records.output import table_line
+from edge_runtime.records.record import Record
 
 
-def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = verbs.add_parser(
-        "watch",
-        formatter_class=HelpFormatter,
-        help="screen what is dropped into a folder",
-        description="Waits until a file is complete, screens it, appends its record to --output "
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Waits until a file is complete, screens it, appends its record to --output "
         "and moves the file, if it is told where to. Survives restarts; stops on Ctrl-C or "
-        "SIGTERM.",
-        epilog="example: cxr-edge watch inbox/ --output results.jsonl --done screened/",
+        "SIGTERM."
     )
+    parser.epilog = "example: cxr-edge watch inbox/ --output results.jsonl --done screened/"
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--output", metavar="FILE", required=True, help="append results here")
     parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
@@ -39,11 +32,10 @@ def add_parser(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     parser.add_argument("--once", action="store_true", help="end when nothing is left to screen")
     add_log_option(parser)
     add_screening_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from edge_runtime.watch import Watcher, WatchSettings
+    from edge_runtime.services.watch import Watcher, WatchSettings
 
     log, stop = Log(arguments.log_json), StopSignal()
     workers = arguments.threads or default_threads()

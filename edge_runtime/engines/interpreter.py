@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge_runtime.engines import RawOutputs
+from edge_runtime.engines.engine import RawOutputs
 from edge_runtime.errors import EngineError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.engines import RawOutputs
+from edge_runtime.engines.engine import RawOutputs
 from edge_runtime.errors import EngineError
 
 NAME = "onnxruntime"

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge_runtime.bundle import Bundle
-from edge_runtime.engines import Engine, RawOutputs, choose_engine, default_threads
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.bundle.folder import Bundle
+from edge_runtime.engines.choose import choose_engine
+from edge_runtime.engines.engine import Engine, RawOutputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

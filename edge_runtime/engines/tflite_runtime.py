@@ -6,8 +6,8 @@ import importlib.util
 
 import numpy as np
 
-from edge_runtime.engine_names import REQUIRES
 from edge_runtime.engines.interpreter import InterpreterEngine, version_of
+from edge_runtime.engines.names import REQUIRES
 from edge_runtime.errors import EngineError
 
 NAME = "tflite-runtime"

@@ -1,0 +1,1 @@
+"""Is what the float model knows still there?"""

@@ -1,0 +1,250 @@
+"""Is the float model's accuracy kept? Every file of a bundle, on every engine, paired with float.
+
+All scores come from `edge_runtime` itself, file by file as a device would read them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from benchmarks.arguments import add_bundles, add_data
+from benchmarks.labelled import Labelled, read_labelled
+from benchmarks.plots import draw_roc, draw_scatter
+from edge_runtime.basics.parse import to_mapping
+from edge_runtime.basics.processors import default_threads
+from edge_runtime.engines.choose import engine_module
+from edge_runtime.engines.names import ENGINE_NAMES
+from edge_runtime.errors import CxrEdgeError, InvalidValueError
+from edge_runtime.images.inputs import Input
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.screener import Screener
+from edge_runtime.statistics.estimates import Estimate, PairedDifference
+from edge_runtime.statistics.metrics import (
+    auc_difference,
+    auc_interval,
+    average_precision,
+    confusion,
+)
+from export.verify.gate import MAX_AUC_LOSS
+
+
+@dataclasses.dataclass(frozen=True)
+class AtPoint:
+    """What a model does at one operating point."""
+
+    name: str
+    threshold: float
+    sensitivity: Estimate
+    specificity: Estimate
+    accuracy: Estimate
+    missed: int
+    agreement: float | None  # share of decisions equal to the float model's
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One model file on one engine."""
+
+    model: str
+    engine: str
+    images: int
+    positives: int
+    auc: Estimate
+    average_precision: float
+    difference: PairedDifference | None
+    preserved: bool | None
+    max_probability_difference: float | None
+    points: tuple[AtPoint, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Screens a labelled folder (sub-folders PNEUMONIA and another) with the float "
+        "model and with every file of a bundle, through edge_runtime. Exit status 1 when the "
+        "lower 95 % limit of an AUC difference is below -0.005."
+    )
+    parser.epilog = (
+        "example: python -m benchmarks accuracy --bundle bundles/default "
+        "--float bundles/default-float --data chest_xray/test --output docs/results/test"
+    )
+    add_bundles(parser)
+    add_data(parser, "labelled folder")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    preserved = run_accuracy(
+        arguments.bundle, arguments.reference, arguments.data, arguments.output
+    )
+    if not preserved:
+        print("AUC is NOT preserved", file=sys.stderr)
+    return 0 if preserved else 1
+
+
+def run_accuracy(bundle: Path, reference: Path, data: Path, output: Path) -> bool:
+    """Measure, write accuracy.json, accuracy.md, scores.csv and plots; True if AUC is preserved.
+
+    Args:
+        bundle: The exported bundle.
+        reference: Its float bundle (`…-float`, written by export beside it).
+        data: Labelled folder.
+        output: Folder for the results.
+
+    Raises:
+        InvalidValueError: An image could not be screened, or no engine is installed.
+    """
+    images = read_labelled(data)
+    labels = np.array([image.positive for image in images], dtype=np.int64)
+    rows: list[Row] = []
+    scores: dict[str, NDArray[np.float64]] = {}
+    points: tuple[OperatingPoint, ...] = ()
+    for folder, kind in ((reference, "float32"), (bundle, "int8")):
+        for name in filter(lambda n: engine_module(n).is_available(), ENGINE_NAMES):
+            screener = _load(folder, name)
+            if screener is None:
+                continue
+            points = points or screener.bundle.manifest.operating_points
+            label = f"{kind} {engine_module(name).FORMAT}, {screener.engine_name}"
+            probability = _screen(screener, images, label)
+            baseline = next(iter(scores.values()), None)
+            scores[label] = probability
+            rows.append(
+                _measure(label, screener.engine_name, labels, probability, baseline, points)
+            )
+    if not rows:
+        raise InvalidValueError("no engine is installed that reads these bundles")
+    output.mkdir(parents=True, exist_ok=True)
+    _write(output, data, rows, images, scores)
+    draw_roc(labels, scores, output / "roc.svg")
+    draw_scatter(labels, scores, points, output / "scatter.svg")
+    print((output / "accuracy.md").read_text(encoding="utf-8"))
+    return all(row.preserved is not False for row in rows)
+
+
+def _load(folder: Path, engine: str) -> Screener | None:
+    try:
+        return Screener.load(
+            folder, engine=engine, threads=1, parallel=default_threads(), force=True
+        )
+    except CxrEdgeError as error:
+        tqdm.write(f"skipped {engine} on {folder}: {error}")
+        return None
+
+
+def _screen(screener: Screener, images: list[Labelled], label: str) -> NDArray[np.float64]:
+    inputs = (Input(str(image.path)) for image in images)
+    results = screener.examine_many(inputs, default_threads())
+    probabilities = []
+    for result in tqdm(results, label, len(images), unit="image", leave=False, disable=None):
+        if result.record.probability is None:
+            raise InvalidValueError(f"not screened: {result.record.to_json()}")
+        probabilities.append(result.record.probability)
+    return np.array(probabilities)
+
+
+def _measure(
+    label: str,
+    engine: str,
+    labels: NDArray[np.int64],
+    probability: NDArray[np.float64],
+    baseline: NDArray[np.float64] | None,
+    points: tuple[OperatingPoint, ...],
+) -> Row:
+    difference = None if baseline is None else auc_difference(labels, baseline, probability)
+    at_points = []
+    for point in points:
+        counts = confusion(labels, probability, point.threshold)
+        agree = None
+        if baseline is not None:
+            same = (probability >= point.threshold) == (baseline >= point.threshold)
+            agree = float(same.mean())
+        at_points.append(
+            AtPoint(
+                point.name,
+                point.threshold,
+                counts.sensitivity,
+                counts.specificity,
+                counts.accuracy,
+                counts.false_negative,
+                agree,
+            )
+        )
+    return Row(
+        model=label,
+        engine=engine,
+        images=len(labels),
+        positives=int(labels.sum()),
+        auc=auc_interval(labels, probability),
+        average_precision=average_precision(labels, probability),
+        difference=difference,
+        preserved=None if difference is None else difference.low >= -MAX_AUC_LOSS,
+        max_probability_difference=(
+            None if baseline is None else float(np.abs(probability - baseline).max())
+        ),
+        points=tuple(at_points),
+    )
+
+
+def _write(
+    output: Path,
+    data: Path,
+    rows: list[Row],
+    images: list[Labelled],
+    scores: dict[str, NDArray[np.float64]],
+) -> None:
+    document = {
+        "schema": "cxr-edge/accuracy/1",
+        "data": data.name,
+        "max_auc_loss": MAX_AUC_LOSS,
+        "rows": to_mapping(rows),
+    }
+    (output / "accuracy.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    (output / "accuracy.md").write_text(_markdown(data, rows), encoding="utf-8")
+    with open(output / "scores.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "positive", *scores])
+        for i, image in enumerate(images):
+            writer.writerow([image.name, int(image.positive), *(s[i] for s in scores.values())])
+
+
+def _markdown(data: Path, rows: list[Row]) -> str:
+    lines = [
+        f"{rows[0].images} images of `{data.name}`, {rows[0].positives} with pneumonia. "
+        "AUC with DeLong 95 % intervals; differences paired with the first row.",
+        "",
+        "| model | AUC (95 %) | difference (95 %) | p | preserved | largest probability "
+        "difference |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = [row.model, str(row.auc), "", "", "", ""]
+        if row.difference is not None:
+            d = row.difference
+            cells[2:] = [
+                f"{d:+.4f}",
+                f"{d.p_value:.2f}",
+                "yes" if row.preserved else "NO",
+                f"{row.max_probability_difference:.4f}",
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| model | operating point | sensitivity (95 %) | missed | specificity (95 %) | accuracy "
+        "(95 %) | equal decisions |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        for p in row.points:
+            agree = "" if p.agreement is None else f"{p.agreement:.4f}"
+            cells = [row.model, f"{p.name} ({p.threshold:.4f})", str(p.sensitivity), str(p.missed)]
+            cells += [str(p.specificity), str(p.accuracy), agree]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

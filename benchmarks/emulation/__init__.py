@@ -1,0 +1,1 @@
+"""The same records on emulated Arm processors."""

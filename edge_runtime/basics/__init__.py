@@ -1,0 +1,1 @@
+"""What every other room stands on: records, parsing, whole files, threads. Knows no radiograph."""

@@ -1,0 +1,1 @@
+"""What travels with a model: its folder, its manifest, and a site's own profile."""

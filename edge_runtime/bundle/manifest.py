@@ -1,0 +1,236 @@
+"""manifest.json of a model bundle as frozen dataclasses; `schemas/bundle-1.schema.json` in types.
+
+Loading never evaluates, unpickles or follows anything a manifest says: it is numbers and names.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.parse import from_mapping, to_mapping
+from edge_runtime.errors import BundleError, InvalidValueError
+from edge_runtime.images.preprocess import InputSpec
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.quality import QualityGate
+from edge_runtime.judge.reference import Reference
+from edge_runtime.statistics.estimates import Estimate, PairedDifference
+
+SCHEMA = "cxr-edge/bundle/1"
+FORMATS = ("tflite", "onnx")
+ACTIVATIONS = ("sigmoid", "softmax")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MAX_FILE_BYTES = 200_000_000
+
+
+@frozen
+class BundledFile:
+    """A file of the bundle. Model files name their format; documents have format null."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    format: str | None = None  # tflite | onnx
+    precision: str | None = None  # int8 | float32
+    # Added to the raw logits: the mean shift that quantisation causes, measured on the
+    # representative data and taken back. Source: bias correction, Nagel et al., ICCV 2019.
+    logit_offset: tuple[float, ...] = ()
+
+
+@frozen
+class Outputs:
+    """The two tensors a model yields, without the batch axis.
+
+    The mean of the evidence map over its positions is the raw logit (one per unit). With
+    activation "sigmoid" one unit's probability is that of labels[1]; with "softmax" there is a
+    unit per label and the probability of pneumonia is one minus that of labels[0].
+    """
+
+    map_shape: tuple[int, int, int]  # (rows, columns, units)
+    features: int  # length of the pooled feature vector
+    activation: str
+
+
+@frozen
+class Calibration:
+    """The temperature divides the log odds of any pneumonia: `scores.label_probabilities`."""
+
+    temperature: float
+    split: str
+
+
+@frozen
+class KnownAnswer:
+    """A synthetic image, the hash of its prepared tensor, and the logits it must give.
+
+    Engines of one family agree to `tolerance`; families differ by design, hence one entry each.
+    """
+
+    name: str
+    image_base64: str
+    tensor_sha256: str
+    logits: Mapping[str, tuple[float, ...]]  # engine family -> corrected logits
+    tolerance: Mapping[str, float]  # engine family -> largest allowed difference
+
+    @property
+    def image(self) -> bytes:
+        return base64.b64decode(self.image_base64, validate=True)
+
+
+@frozen
+class ModelMetrics:
+    """What one model file measured on one split, beside the float model on the same images."""
+
+    model: str
+    engine: str
+    split: str
+    images: int
+    auc: Estimate
+    difference: PairedDifference | None  # to the float model
+    agreement: float | None  # share of equal decisions at the default operating point
+    max_probability_difference: float | None
+
+
+@frozen
+class Manifest:
+    """All of manifest.json."""
+
+    schema: str
+    name: str
+    version: str
+    intended_use: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    outputs: Outputs
+    calibration: Calibration
+    operating_points: tuple[OperatingPoint, ...]
+    default_operating_point: str
+    files: tuple[BundledFile, ...]
+    known_answers: tuple[KnownAnswer, ...]
+    metrics: tuple[ModelMetrics, ...]
+    provenance: Mapping[str, Any]
+    quality: QualityGate | None = None  # null where none was fitted: nothing is refused
+    reference: Reference | None = None  # what `audit drift` compares with
+
+    def operating_point(self, name: str | None = None) -> OperatingPoint:
+        """The named operating point, or the default one.
+
+        Raises:
+            InvalidValueError: No such name; the message lists those there are.
+        """
+        wanted = name or self.default_operating_point
+        for point in self.operating_points:
+            if point.name == wanted:
+                return point
+        names = ", ".join(point.name for point in self.operating_points)
+        raise InvalidValueError(f"no operating point {wanted!r} in this bundle; it has {names}")
+
+    def model_file(self, format_name: str) -> BundledFile | None:
+        """The model file of a format, or None where the bundle has none."""
+        return next((f for f in self.files if f.format == format_name), None)
+
+
+def parse_manifest(text: bytes) -> Manifest:
+    """manifest.json -> Manifest.
+
+    Raises:
+        BundleError: Not JSON, another schema, an unknown or missing key, a wrong type, or values
+            that contradict each other or point outside the bundle.
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"manifest.json is not valid JSON: {error}") from error
+    schema = document.get("schema") if isinstance(document, dict) else None
+    if schema != SCHEMA:
+        raise BundleError(
+            f"manifest.json: schema is {schema!r}, this version reads {SCHEMA!r}; "
+            "install the cxr-edge version that the bundle was made for"
+        )
+    try:
+        manifest = from_mapping(Manifest, document, "manifest.json")
+        _check(manifest)
+    except InvalidValueError as error:
+        raise BundleError(str(error)) from error
+    return manifest
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The inverse of `parse_manifest`, with stable formatting."""
+    text = json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
+
+
+def _check(manifest: Manifest) -> None:
+    _check_outputs(manifest)
+    names = [file.path for file in manifest.files]
+    if len(set(names)) != len(names):
+        raise InvalidValueError(f"manifest.json: files are listed twice: {names}")
+    units = manifest.outputs.map_shape[2]
+    for file in manifest.files:
+        where = f"manifest.json: file {file.path!r}"
+        if not _PLAIN_NAME.fullmatch(file.path):
+            raise InvalidValueError(f"{where}: must be a plain name inside the bundle")
+        if not _SHA256.fullmatch(file.sha256):
+            raise InvalidValueError(f"{where}: sha256 is not 64 hexadecimal digits")
+        if not 0 < file.size_bytes <= _MAX_FILE_BYTES:
+            raise InvalidValueError(
+                f"{where}: size_bytes {file.size_bytes} is not 1 to {_MAX_FILE_BYTES}"
+            )
+        if file.format not in (None, *FORMATS):
+            raise InvalidValueError(f"{where}: format {file.format!r} is none of {FORMATS}")
+        if file.format and len(file.logit_offset) != units:
+            raise InvalidValueError(f"{where}: logit_offset needs {units} values")
+    if not 0.01 <= manifest.calibration.temperature <= 100:
+        raise InvalidValueError(
+            f"manifest.json: temperature {manifest.calibration.temperature} is not 0.01 to 100"
+        )
+    for point in manifest.operating_points:
+        band = point.uncertain or (0.0, 1.0)
+        if not (0 < point.threshold < 1 and 0 <= band[0] <= point.threshold <= band[1] <= 1):
+            raise InvalidValueError(
+                f"manifest.json: operating point {point.name!r}: threshold {point.threshold} "
+                f"must lie in (0, 1) and inside its uncertain band {point.uncertain}"
+            )
+    manifest.operating_point()
+    if manifest.quality is not None:
+        manifest.quality.check(manifest.outputs.features)
+    if manifest.reference is not None:
+        manifest.reference.check("manifest.json: reference")
+    for answer in manifest.known_answers:
+        try:
+            size = len(answer.image)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidValueError(
+                f"manifest.json: known answer {answer.name!r}: image is not base64"
+            ) from error
+        if size > 1_000_000 or set(answer.logits) != set(answer.tolerance):
+            raise InvalidValueError(
+                f"manifest.json: known answer {answer.name!r}: image over 1 MB, or families of "
+                "logits and tolerance differ"
+            )
+
+
+def _check_outputs(manifest: Manifest) -> None:
+    outputs, labels = manifest.outputs, manifest.labels
+    units = {"sigmoid": 1, "softmax": len(labels)}.get(outputs.activation)
+    if units is None or len(labels) < 2 or outputs.map_shape[2] != units:
+        raise InvalidValueError(
+            f"manifest.json: activation {outputs.activation!r} (of {ACTIVATIONS}), labels "
+            f"{labels} and map_shape {outputs.map_shape} do not fit together"
+        )
+    if not (all(1 <= side <= 64 for side in outputs.map_shape) and 1 <= outputs.features <= 65536):
+        raise InvalidValueError(
+            f"manifest.json: outputs {outputs.map_shape}, {outputs.features} are out of range"
+        )
+    numbers = [o for file in manifest.files for o in file.logit_offset]
+    if not all(math.isfinite(number) for number in numbers):
+        raise InvalidValueError("manifest.json: logit_offset must be finite")

@@ -1,0 +1,105 @@
+"""What a site chose for itself on its own images; tied to one bundle and one family of engines."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from edge_runtime.basics.files import write_whole
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.parse import from_mapping, read_document, to_mapping
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.reference import Reference
+from edge_runtime.statistics.estimates import Estimate
+
+SCHEMA = "cxr-edge/site/1"
+
+
+@frozen
+class ThresholdRow:
+    """What one threshold would do at this site; rates per 1,000 people screened."""
+
+    threshold: float
+    true_positive: int
+    false_positive: int
+    true_negative: int
+    false_negative: int
+    sensitivity: Estimate
+    specificity: Estimate
+    ppv: Estimate
+    npv: Estimate
+    found_per_1000: Estimate
+    missed_per_1000: Estimate
+    referred_per_1000: Estimate
+    cost_per_1000: Estimate | None
+
+
+@frozen
+class Stratum:
+    """One value of one column; AUC only where it holds both kinds."""
+
+    column: str
+    value: str
+    images: int
+    positives: int
+    auc: Estimate | None
+    sensitivity: Estimate
+    specificity: Estimate
+
+
+@frozen
+class SiteProfile:
+    """What `--site` reads; all of it travels in one JSON file."""
+
+    schema: str
+    name: str
+    bundle_sha256: str
+    model: str
+    engine: str  # with its version
+    engine_family: str
+    images: int
+    positives: int
+    refused: int
+    prevalence: float
+    temperature: float
+    temperature_refitted: bool
+    operating_point: OperatingPoint
+    auc: Estimate
+    chosen: ThresholdRow
+    strata: tuple[Stratum, ...]
+    reference: Reference
+
+    def check_made_for(self, bundle_sha256: str, engine_family: str) -> None:
+        """Raise InvalidValueError unless it was made with this bundle and family of engines."""
+        if self.bundle_sha256 != bundle_sha256:
+            raise InvalidValueError(
+                f"the site profile {self.name!r} was made for bundle "
+                f"{self.bundle_sha256[:16]}… ({self.model}), this is {bundle_sha256[:16]}…; "
+                "calibrate again with this one"
+            )
+        if self.engine_family != engine_family:
+            raise InvalidValueError(
+                f"the site profile {self.name!r} was made on {self.engine}; engines of family "
+                f"{engine_family} score a little differently, calibrate again or use that engine"
+            )
+
+
+def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
+    """Read a site profile.
+
+    Raises:
+        InvalidValueError: Missing, not JSON, or not of this schema.
+    """
+    document = read_document(path, SCHEMA, "site profile ")
+    profile = from_mapping(SiteProfile, document, str(path))
+    point = profile.operating_point
+    if not (0 < point.threshold < 1 and 0.01 <= profile.temperature <= 100):
+        raise InvalidValueError(f"site profile {path}: threshold or temperature is out of range")
+    profile.reference.check(str(path))
+    return profile
+
+
+def save_profile(profile: SiteProfile, path: str | os.PathLike[str]) -> None:
+    text = json.dumps(to_mapping(profile), indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(os.fspath(path), text.encode() + b"\n")

@@ -1,0 +1,75 @@
+"""Command-line paths to files to screen: lazily, in a stable order, without ever stopping."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Collection, Iterable, Iterator
+
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.errors import ErrorCode, ImageError
+
+_SORTED_AT_ONCE = 10_000
+# Left behind by file managers; nobody's radiograph.
+_BY_PRODUCTS = frozenset({"thumbs.db", "desktop.ini", "ehthumbs.db"})
+
+
+@frozen
+class Input:
+    """One thing to screen, or why there is nothing to read (a missing path, a closed folder)."""
+
+    path: str
+    error: ImageError | None = None
+
+    @property
+    def source(self) -> str:
+        r"""The path as text: bytes that are not UTF-8 appear as \\xNN, line breaks as \\n and \\r.
+
+        So a result is one line in every format, and a cut line is never taken for a whole one.
+        """
+        text = os.fsencode(self.path).decode("utf-8", "backslashreplace")
+        return text.replace("\n", r"\n").replace("\r", r"\r")
+
+
+def find_inputs(paths: Iterable[str], exclude: Collection[str] = ()) -> Iterator[Input]:
+    """Every file named or found below a named folder, folders in the order of their names.
+
+    Hidden files and file managers' by-products are left out inside folders; links to folders are
+    not followed, so that loops cannot occur.
+
+    Args:
+        paths: Files and folders.
+        exclude: Absolute paths of files and folders to leave out (our own output).
+    """
+    for path in paths:
+        if os.path.isdir(path):
+            yield from _walk(path, exclude)
+        elif os.path.abspath(path) not in exclude:
+            yield Input(path)
+
+
+def _walk(folder: str, exclude: Collection[str]) -> Iterator[Input]:
+    try:
+        with os.scandir(folder) as entries:
+            # Sorted by parts: a folder of a million files is never held as a whole.
+            while part := sorted(itertools.islice(entries, _SORTED_AT_ONCE), key=_name):
+                for entry in part:
+                    yield from _enter(entry, exclude)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        yield Input(folder, ImageError(ErrorCode.UNREADABLE_FILE, f"folder: {reason}"))
+
+
+def _enter(entry: os.DirEntry[str], exclude: Collection[str]) -> Iterator[Input]:
+    if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
+        return
+    if exclude and os.path.abspath(entry.path) in exclude:
+        return
+    if entry.is_dir(follow_symlinks=False):
+        yield from _walk(entry.path, exclude)
+    elif not entry.is_dir():  # a link to a folder is neither
+        yield Input(entry.path)
+
+
+def _name(entry: os.DirEntry[str]) -> str:
+    return entry.name

@@ -1,0 +1,1 @@
+"""One module per family of formats; `images.grey` chooses among them by content."""

@@ -1,0 +1,270 @@
+"""May the model judge this image? Is it a frontal chest radiograph such as the model knows?
+
+Cheap checks look at the file's facts and the prepared pixels; the last one measures how far the
+network's pooled features lie from those of the training images. All limits are fitted at export
+on training images and travel in the manifest; none is learned on the device.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.readers.facts import ImageFacts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TEMPLATE_SIDE = 16
+
+
+class Flag(StrEnum):
+    """Reasons in `quality.flags`. Adding one is a contract change."""
+
+    TOO_SMALL = "too_small"
+    EXTREME_ASPECT = "extreme_aspect"
+    COLOUR = "colour"
+    LOW_CONTRAST = "low_contrast"
+    SATURATED = "saturated"
+    INVERTED = "inverted"
+    NOT_CHEST_LIKE = "not_chest_like"
+    OUT_OF_DISTRIBUTION = "out_of_distribution"
+    WRONG_MODALITY = "wrong_modality"
+    WRONG_VIEW = "wrong_view"
+    WRONG_AGE = "wrong_age"
+
+
+@frozen
+class Quality:
+    """May the model judge this image? Flags name what speaks against it."""
+
+    accepted: bool = True
+    flags: tuple[str, ...] = ()
+    ood_score: float | None = None
+
+
+# Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
+# Source: DICOM PS3.3 C.7.3.1.1.1.
+_MODALITIES = frozenset({"CR", "DX", "DR", "RG"})
+_FRONTAL_VIEWS = frozenset({"AP", "PA", ""})
+
+
+@frozen
+class FeatureSpace:
+    """A small principal-component space of pooled features.
+
+    score = (mean squared whitened coordinate + residual energy relative to training) / 2 / limit.
+    Above 1 an image is further out than all but one in 200 held out from training: it is flagged.
+    Above `refuse_above` it is refused.
+    Source: Mahalanobis distance for detection, Lee et al., NeurIPS 2018; residual space, Wang et
+    al. (ViM), CVPR 2022.
+    """
+
+    mean_base64: str  # float32 (channels,)
+    components_base64: str  # float16 (k, channels), orthonormal rows
+    scales: tuple[float, ...]  # standard deviation along each component
+    residual: float  # mean squared length outside the space, training images
+    limit: float
+    refuse_above: float
+
+    @cached_property
+    def _mean(self) -> NDArray[np.float64]:
+        return np.frombuffer(base64.b64decode(self.mean_base64), "<f4").astype(np.float64)
+
+    @cached_property
+    def _components(self) -> NDArray[np.float64]:
+        # Doubles, or the order in which a processor sums would show in a record's four digits.
+        flat = np.frombuffer(base64.b64decode(self.components_base64), "<f2").astype(np.float64)
+        return flat.reshape(len(self.scales), -1)
+
+    @cached_property
+    def _by_coordinate(self) -> NDArray[np.float64]:
+        """What a squared coordinate adds to the distance, less what it takes from the residual."""
+        scales = np.array(self.scales)
+        return np.asarray(1 / (scales * scales * len(scales)) - 1 / self.residual)
+
+    def check(self, channels: int) -> None:
+        """Raise InvalidValueError unless the arrays fit each other and `channels`."""
+        try:
+            shapes = self._mean.shape, self._components.shape
+        except (binascii.Error, ValueError) as error:
+            raise InvalidValueError(f"manifest.json: quality.features: {error}") from error
+        if shapes != ((channels,), (len(self.scales), channels)) or not (
+            self.limit > 0
+            and self.refuse_above >= 1
+            and self.residual > 0
+            and all(s > 0 for s in self.scales)
+        ):
+            raise InvalidValueError(
+                f"manifest.json: quality.features: shapes {shapes} or limits do not fit "
+                f"{channels} channels"
+            )
+
+    def raw_score(self, features: NDArray[np.float32]) -> float:
+        """Distance before division by the limit."""
+        # Few and light calls: after inference each begins with a cold cache.
+        centred = features.astype(np.float64)
+        centred -= self._mean
+        coordinates = self._components.dot(centred)
+        squares = coordinates * coordinates
+        distance = float(squares.dot(self._by_coordinate))
+        return (distance + float(centred.dot(centred)) / self.residual) / 2
+
+    def score(self, features: NDArray[np.float32]) -> float:
+        return self.raw_score(features) / self.limit
+
+
+@frozen
+class QualityGate:
+    """The manifest's `quality`: limits, and what they were fitted on."""
+
+    min_side_px: int
+    max_aspect: float  # longer side / shorter side
+    max_chroma: float
+    min_contrast: float  # standard deviation of the prepared pixels
+    max_saturated: float  # share of pure black or pure white pixels
+    template: tuple[float, ...]  # mean training image, 16 x 16, zero mean and unit length
+    min_correlation: float  # with the template
+    features: FeatureSpace
+    fitted_on: str
+    # Ages that the model is meant for, from the first up to but not including the second; null
+    # where the manifest states none. Only DICOM files tell an age.
+    age_years: tuple[float, float] | None = None
+
+    @cached_property
+    def _template(self) -> NDArray[np.float64]:
+        return np.array(self.template)
+
+    def check(self, channels: int) -> None:
+        """Raise InvalidValueError unless the parameters fit each other."""
+        if len(self.template) != TEMPLATE_SIDE**2:
+            raise InvalidValueError(
+                f"manifest.json: quality.template has {len(self.template)} values, "
+                f"not {TEMPLATE_SIDE**2}"
+            )
+        self.features.check(channels)
+
+    def look(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
+        """What the image alone tells, before the network has seen it.
+
+        Args:
+            facts: What the reader found.
+            pixels: (height, width, 1) uint8 as prepared.
+        """
+        return [*self._told_by_dicom(facts), *self._seen_in(facts, pixels)]
+
+    def judge(
+        self, facts: ImageFacts, pixels: NDArray[np.uint8], features: NDArray[np.float32]
+    ) -> Quality:
+        """`look` and `weigh` in one."""
+        return self.weigh(self.look(facts, pixels), features)
+
+    def weigh(self, seen: Sequence[Flag], features: NDArray[np.float32]) -> Quality:
+        """Flags and distance of one image.
+
+        `out_of_distribution` alone is a warning until the distance is above `refuse_above`; every
+        other flag refuses.
+
+        Args:
+            seen: What `look` gave.
+            features: (channels,) pooled features.
+        """
+        flags = list(seen)
+        score = self.features.score(features)
+        accepted = not flags and score <= self.features.refuse_above
+        if not score <= 1:
+            flags.append(Flag.OUT_OF_DISTRIBUTION)
+        return Quality(accepted, tuple(flag.value for flag in flags), round(score, 4))
+
+    def _told_by_dicom(self, facts: ImageFacts) -> list[Flag]:
+        flags = []
+        if facts.modality is not None and facts.modality not in _MODALITIES:
+            flags.append(Flag.WRONG_MODALITY)
+        if facts.view is not None and facts.view not in _FRONTAL_VIEWS:
+            flags.append(Flag.WRONG_VIEW)
+        age, ages = facts.age_years, self.age_years
+        if age is not None and ages is not None and not ages[0] <= age < ages[1]:
+            flags.append(Flag.WRONG_AGE)
+        return flags
+
+    def _seen_in(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
+        flags = []
+        short, long = sorted((facts.height, facts.width))
+        if short < self.min_side_px:
+            flags.append(Flag.TOO_SMALL)
+        if long > self.max_aspect * short:
+            flags.append(Flag.EXTREME_ASPECT)
+        if facts.chroma > self.max_chroma:
+            flags.append(Flag.COLOUR)
+        contrast, saturated, correlation = describe(pixels, self._template)
+        if contrast < self.min_contrast:
+            flags.append(Flag.LOW_CONTRAST)
+        if saturated > self.max_saturated:
+            flags.append(Flag.SATURATED)
+        if correlation < -self.min_correlation:
+            flags.append(Flag.INVERTED)
+        elif correlation < self.min_correlation:
+            flags.append(Flag.NOT_CHEST_LIKE)
+        return flags
+
+
+def describe(
+    pixels: NDArray[np.uint8], template: NDArray[np.float64]
+) -> tuple[float, float, float]:
+    """(contrast, saturated share, correlation with the template) of prepared pixels."""
+    # Few calls on few numbers: after inference each one begins with a cold cache.
+    sample = _sample(pixels)
+    stored = sample.tobytes()
+    values = sample.astype(np.float32)
+    means = _cell_means(values)
+    flat = values.ravel()
+    mean = float(np.add.reduce(flat)) / flat.size
+    variance = float(flat @ flat) / flat.size - mean * mean
+    return (
+        math.sqrt(max(variance, 0.0)),
+        (stored.count(0) + stored.count(255)) / len(stored),
+        float(means @ template),
+    )
+
+
+def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(256,) 16 x 16 version of the prepared pixels, zero mean and unit length."""
+    return _cell_means(_sample(pixels).astype(np.float32))
+
+
+def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(rows, columns), the shorter at most 127: as telling as all pixels, in less time."""
+    step = max(1, min(pixels.shape[:2]) // 64)
+    return pixels[::step, ::step, 0]
+
+
+def _cell_means(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    rows, columns = _cells(*values.shape)
+    means = (rows @ values @ columns).ravel().astype(np.float64)
+    means -= np.add.reduce(means) / means.size
+    length = math.sqrt(means @ means)
+    if length > 0:
+        means /= length
+    return means
+
+
+@lru_cache(maxsize=4)
+def _cells(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(16, height) and (width, 16): multiplied from both sides they average over 16 x 16 cells."""
+    averages = []
+    for size in (height, width):
+        edges = np.arange(TEMPLATE_SIDE + 1) * size // TEMPLATE_SIDE
+        inside = np.arange(size)[np.newaxis] - edges[:-1, np.newaxis]
+        sizes = np.diff(edges)[:, np.newaxis]
+        averages.append((((inside >= 0) & (inside < sizes)) / sizes).astype(np.float32))
+    rows, columns = averages
+    return rows, columns.T.copy()

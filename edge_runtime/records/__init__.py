@@ -1,0 +1,1 @@
+"""What is said of an image and where it goes: record, files, pages, pictures, audit log."""

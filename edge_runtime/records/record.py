@@ -1,0 +1,116 @@
+"""The result record: one JSON object per image. `schemas/result-1.schema.json` in types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.parse import from_mapping
+from edge_runtime.judge.quality import Quality
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+SCHEMA = "cxr-edge/result/1"
+# What `Examination.stages` times. The hash is counted where it is waited for.
+STAGES = ("read", "decode", "preprocess", "infer", "post")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
+
+
+@frozen
+class ModelIdentity:
+    """Which bundle and engine gave the answer; `sha256` is that of the bundle's manifest."""
+
+    name: str
+    version: str
+    sha256: str
+    engine: str
+
+
+@frozen
+class RecordError:
+    code: str
+    message: str
+
+
+@frozen
+class Record:
+    """Result of one image. The same bytes, bundle and engine give the same record."""
+
+    source: str
+    sha256: str | None  # of the file's bytes; None where they could not be read
+    status: str  # ok | rejected | error
+    probability: float | None  # calibrated, of pneumonia
+    decision: str | None  # pneumonia | normal | uncertain
+    operating_point: str
+    threshold: float
+    quality: Quality
+    model: ModelIdentity
+    error: RecordError | None = None
+    probabilities: Mapping[str, float] | None = None  # by label, for more than two labels
+    timing_ms: Mapping[str, float] | None = None
+    schema: str = SCHEMA
+
+    def to_json(self) -> str:
+        """One line of JSON. `probabilities` and `timing_ms` appear only where they have a value."""
+        # Written out: this runs for every image, and the general `to_mapping` costs ten times it.
+        quality, model, error = self.quality, self.model, self.error
+        fields: dict[str, object] = {
+            "schema": self.schema,
+            "source": self.source,
+            "sha256": self.sha256,
+            "status": self.status,
+            "probability": self.probability,
+            "decision": self.decision,
+            "operating_point": self.operating_point,
+            "threshold": self.threshold,
+            "quality": {
+                "accepted": quality.accepted,
+                "flags": quality.flags,
+                "ood_score": quality.ood_score,
+            },
+            "model": {
+                "name": model.name,
+                "version": model.version,
+                "sha256": model.sha256,
+                "engine": model.engine,
+            },
+            "error": error and {"code": error.code, "message": error.message},
+        }
+        if self.probabilities is not None:
+            fields["probabilities"] = dict(self.probabilities)
+        if self.timing_ms is not None:
+            fields["timing_ms"] = dict(self.timing_ms)
+        return _ENCODER.encode(fields)
+
+    @staticmethod
+    def from_json(line: str) -> Record:
+        """The inverse of `to_json`.
+
+        Raises:
+            InvalidValueError: Unknown or missing keys, or wrong types.
+            ValueError: Not JSON.
+        """
+        return from_mapping(Record, json.loads(line), "record")
+
+
+@frozen
+class Examination:
+    """A record with what it was made of; the arrays are None where the image gave an error."""
+
+    record: Record
+    pixels: NDArray[np.uint8] | None = None  # (height, width, 1), as the model saw them
+    evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
+    stages: Mapping[str, float] | None = None  # seconds by stage, in order: see STAGES
+
+
+def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:
+    """`timing_ms` of a record, from seconds by stage; reading counts as decoding."""
+    return {
+        "decode": round((stages["read"] + stages["decode"]) * 1e3, 3),
+        "preprocess": round(stages["preprocess"] * 1e3, 3),
+        "inference": round(stages["infer"] * 1e3, 3),
+    }

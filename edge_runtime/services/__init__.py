@@ -1,0 +1,1 @@
+"""Ways in that keep running: hot folder, pipe, web, DICOM."""

@@ -1,0 +1,152 @@
+"""JSON-lines request and response over two streams, for programs in any language.
+
+    request   {"id": 7, "path": "ward3/0001.jpeg"}   or   {"id": 8, "base64": "/9j/4AAQ…"}
+              optional: "source" (what the record calls it), "heatmap": true
+    response  {"id": 7, "result": {record}}, with "heatmap_jpeg_base64" where it was asked for
+              {"id": 8, "error": {"code": "bad_request", "message": "…"}}
+
+Responses come as they are ready, so `id` (any JSON value) tells which is which. No more requests
+are read than can be worked on: a writer that is faster waits in its own write.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+from edge_runtime.images.file import MAX_FILE_BYTES
+from edge_runtime.records.record import Examination, Record
+from edge_runtime.screener import Screener
+
+MAX_LINE_BYTES = MAX_FILE_BYTES // 3 * 4 + 65_536
+_AHEAD_PER_WORKER = 2
+
+
+class BadRequestError(Exception):
+    """A line that is no request."""
+
+
+def serve_pipe(
+    screener: Screener,
+    source: BinaryIO,
+    target: BinaryIO,
+    workers: int,
+    stopped: Callable[[], bool] = lambda: False,
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> int:
+    """Answer requests until the stream ends or `stopped`; every accepted one is answered.
+
+    Returns:
+        The number of responses.
+    """
+    room = threading.Semaphore(workers * _AHEAD_PER_WORKER)
+    lock = threading.Lock()
+    count = 0
+
+    def respond(response: dict[str, Any]) -> None:
+        nonlocal count
+        line = json.dumps(response, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        with lock:
+            target.write(line)
+            target.flush()
+            count += 1
+
+    def work(line: bytes) -> None:
+        try:
+            respond(_answer(screener, line, on_record))
+        finally:
+            room.release()
+
+    with ThreadPoolExecutor(workers, thread_name_prefix="pipe") as pool:
+        while not stopped():
+            room.acquire()
+            line = source.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                break
+            if not line.strip():
+                room.release()
+                continue
+            if len(line) > MAX_LINE_BYTES:
+                _skip_line(source, line)
+                respond(_error(None, f"a line of more than {MAX_LINE_BYTES} bytes"))
+                room.release()
+                continue
+            pool.submit(work, line)
+    return count
+
+
+def _skip_line(source: BinaryIO, line: bytes) -> None:
+    while line and not line.endswith(b"\n"):
+        line = source.readline(1 << 20)
+
+
+def _answer(screener: Screener, line: bytes, on_record: Callable[[Record], None]) -> dict[str, Any]:
+    identity: object = None
+    try:
+        request = _parse(line)
+        identity = request.get("id")
+        examination = screener.examine(_image(request), _source(request))
+        on_record(examination.record)
+        response: dict[str, Any] = {
+            "id": identity,
+            "result": json.loads(examination.record.to_json()),
+        }
+        if request.get("heatmap") is True:
+            response["heatmap_jpeg_base64"] = _heatmap(examination)
+        return response
+    except BadRequestError as error:
+        return _error(identity, str(error))
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise BadRequestError(f"not JSON: {error}") from error
+    if not isinstance(request, dict):
+        raise BadRequestError("a request is a JSON object with id and path or base64")
+    unknown = sorted(set(request) - {"id", "path", "base64", "source", "heatmap"})
+    if unknown:
+        raise BadRequestError(
+            f"unknown keys {unknown}; id, path, base64, source, heatmap are known"
+        )
+    return request
+
+
+def _image(request: dict[str, Any]) -> str | bytes:
+    path, text = request.get("path"), request.get("base64")
+    if isinstance(path, str) and text is None:
+        return path
+    if isinstance(text, str) and path is None:
+        try:
+            return base64.b64decode(text, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadRequestError(f"base64 is damaged: {error}") from error
+    raise BadRequestError("a request needs either path or base64, a string")
+
+
+def _source(request: dict[str, Any]) -> str | None:
+    source = request.get("source")
+    if source is not None and not isinstance(source, str):
+        raise BadRequestError("source must be a string")
+    return source
+
+
+def _heatmap(examination: Examination) -> str | None:
+    if examination.pixels is None or examination.evidence_map is None:
+        return None
+    from edge_runtime.records.heatmap import overlay
+
+    buffer = io.BytesIO()
+    overlay(examination.pixels, examination.evidence_map).save(buffer, format="JPEG", quality=88)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def _error(identity: object, message: str) -> dict[str, Any]:
+    return {"id": identity, "error": {"code": "bad_request", "message": message}}

@@ -1,0 +1,192 @@
+"""A hot folder: files that are dropped there are screened once each, and survive restarts.
+
+The folder is looked at at intervals and not through the kernel's notifications, which network
+shares do not give: such a folder is where an X-ray workstation exports to. A file is complete when
+its size and time have stayed the same for `settle` seconds.
+
+Order: record on the disk, then the file is moved. After a crash between the two the file is found
+again, its record is found by name and content, and only the move is made up for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+
+from edge_runtime.basics.files import hold
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.errors import ImageError, InvalidValueError
+from edge_runtime.images.file import hash_file
+from edge_runtime.images.inputs import Input, find_inputs
+from edge_runtime.records.output import (
+    Conditions,
+    OutputError,
+    RecordWriter,
+    drop_unfinished_line,
+    read_done,
+)
+from edge_runtime.records.record import Record
+from edge_runtime.screener import Screener
+
+# What programs call a file that they have not finished.
+_UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
+
+
+@frozen
+class WatchSettings:
+    folder: str
+    output: str
+    format_name: str = "jsonl"
+    done: str | None = None  # screened files are moved there; None leaves them
+    failed: str | None = None  # files without a result are moved there; None: as `done`
+    interval: float = 1.0
+    settle: float = 2.0
+
+
+@dataclasses.dataclass
+class _Seen:
+    state: tuple[int, int]  # size and time of the last change
+    since: float
+    dealt_with: bool = False
+
+
+class Watcher:
+    """Screens what arrives in a folder."""
+
+    def __init__(
+        self,
+        screener: Screener,
+        settings: WatchSettings,
+        workers: int,
+        on_record: Callable[[Record], None] = lambda record: None,
+        before_record: Callable[[Record], None] = lambda record: None,
+    ) -> None:
+        """Open the output, take up what an earlier run left.
+
+        Args:
+            screener: Judges the files.
+            settings: Folders, output and patience.
+            workers: Threads.
+            on_record: Called when a record is on the disk.
+            before_record: Called before it is written (an audit log).
+
+        Raises:
+            InvalidValueError: No such folder; another watcher writes this output; or the output
+                holds results of another model.
+            OutputError: The output cannot be written.
+        """
+        if not os.path.isdir(settings.folder):
+            raise InvalidValueError(f"{settings.folder} is no folder")
+        self._screener, self._settings, self._workers = screener, settings, workers
+        self._on_record = on_record
+        for path in (settings.done, settings.failed):
+            if path:
+                os.makedirs(path, exist_ok=True)
+        # Two watchers of one output would screen every file twice.
+        lock = hold(settings.output + ".lock")
+        if lock is None:
+            raise InvalidValueError(f"another watcher writes {settings.output}")
+        self._lock = lock
+        self._done: dict[tuple[str, str], str] = {}
+        if os.path.exists(settings.output):
+            point = screener.operating_point
+            conditions = Conditions(
+                screener.bundle.sha256, screener.engine_name, point.name, point.threshold
+            )
+            self._done = read_done(settings.output, settings.format_name, conditions)
+            drop_unfinished_line(settings.output)
+        self._writer = RecordWriter(settings.output, settings.format_name, before=before_record)
+        self._seen: dict[str, _Seen] = {}
+
+    def close(self) -> None:
+        self._writer.close()
+        os.close(self._lock)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a file has been seen that is not complete yet."""
+        return any(not seen.dealt_with for seen in self._seen.values())
+
+    def step(self, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Look once; screen what is complete. The number of files dealt with."""
+        count = 0
+        fresh: list[Input] = []
+        for item in list(self._complete()):
+            status = self._known(item)
+            if status is None:
+                fresh.append(item)
+            else:
+                self._put_away(item.path, status == "ok")
+                count += 1
+        results = self._screener.examine_many(fresh, self._workers)
+        with contextlib.closing(results):
+            # Not zip: it would take one more result than is wanted when told to stop.
+            for item in fresh:
+                if stopped():
+                    break
+                record = next(results).record
+                self._writer.write(record)
+                self._writer.sync()
+                if record.sha256:
+                    self._done[record.source, record.sha256] = record.status
+                self._on_record(record)
+                self._put_away(item.path, record.status == "ok")
+                count += 1
+        return count
+
+    def _complete(self) -> Iterator[Input]:
+        settings, now = self._settings, time.monotonic()
+        own = {
+            os.path.abspath(p)
+            for p in (settings.output, settings.output + ".lock", settings.done, settings.failed)
+            if p
+        }
+        seen: dict[str, _Seen] = {}
+        for item in find_inputs([settings.folder], own):
+            if item.error is not None or item.path.lower().endswith(_UNFINISHED):
+                continue
+            try:
+                status = os.stat(item.path)
+            except OSError:
+                continue  # gone again
+            if not stat.S_ISREG(status.st_mode):
+                continue  # a pipe would hold us up for ever
+            state = (status.st_size, status.st_mtime_ns)
+            before = self._seen.get(item.path)
+            found = before if before and before.state == state else _Seen(state, now)
+            seen[item.path] = found
+            if not found.dealt_with and now - found.since >= settings.settle:
+                found.dealt_with = True
+                yield item
+        self._seen = seen
+
+    def _known(self, item: Input) -> str | None:
+        """The status in the file's record; None where it has none yet."""
+        with contextlib.suppress(ImageError):  # unreadable now: its record will say so
+            return self._done.get((item.source, hash_file(item.path)))
+        return None
+
+    def _put_away(self, path: str, good: bool) -> None:
+        settings = self._settings
+        folder = settings.done if good else settings.failed or settings.done
+        if folder is None:
+            return
+        relative = os.path.relpath(path, settings.folder)
+        target = os.path.join(folder, relative)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        stem, extension = os.path.splitext(target)
+        number = 1
+        while os.path.exists(target):  # the same name on another day
+            number += 1
+            target = f"{stem}-{number}{extension}"
+        try:
+            shutil.move(path, target)
+        except OSError as error:
+            raise OutputError(
+                f"{path} was screened but cannot be moved to {target}: {error.strerror}"
+            ) from error

@@ -1,0 +1,345 @@
+"""HTTP API and page around one `Screener`.
+
+    POST /v1/screen    image bytes, or multipart with one file -> the result record
+    POST /v1/heatmap   the same -> JPEG of the overlay; ?layer=image or ?layer=map for the parts
+    GET  /healthz /readyz /metrics /openapi.json /v1/info, and / for people
+
+At most `workers` images are screened at once and `queue` wait; whoever comes then gets 503 with
+Retry-After at once. Requests must name a host that is allowed (against DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import io
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from urllib.parse import unquote
+
+import numpy as np
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_runtime import __version__
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.records.heatmap import heat_layer, overlay
+from edge_runtime.records.messages import LANGUAGES, accepted_language, catalogue
+from edge_runtime.records.record import Examination, Record
+from edge_runtime.screener import Screener
+from edge_runtime.services.web.counters import Metrics
+from edge_runtime.services.web.openapi import describe_api
+
+_STATIC = os.path.join(os.path.dirname(__file__), "static")
+_PAGES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+}
+_SECURITY_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_RETRY_SECONDS = 1
+
+
+@frozen
+class ServeSettings:
+    workers: int = 2
+    queue: int = 32
+    max_bytes: int = 64_000_000
+    timeout: float = 30.0  # seconds for one request, upload included
+    token: str | None = None
+    hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+
+
+class ApiError(Exception):
+    """A request that is refused."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+def make_app(
+    screener: Screener,
+    settings: ServeSettings,
+    on_record: Callable[[Record], None] = lambda record: None,
+) -> Starlette:
+    """The ASGI application. `on_record` sees every record before it is answered."""
+    manifest = screener.bundle.manifest
+    metrics = Metrics(manifest.name, manifest.version, screener.engine_name)
+    service = _Service(screener, settings, metrics, on_record)
+    static = {path: _static(*page) for path, page in _PAGES.items()}
+
+    async def page(request: Request) -> Response:
+        return static[request.url.path]()
+
+    async def info(request: Request) -> Response:
+        point = screener.operating_point
+        return JSONResponse(
+            {
+                "cxr-edge": __version__,
+                "model": {"name": manifest.name, "version": manifest.version},
+                "engine": screener.engine_name,
+                "operating_point": point.name,
+                "threshold": point.threshold,
+                "intended_use": manifest.intended_use,
+                "max_bytes": settings.max_bytes,
+            }
+        )
+
+    async def messages(request: Request) -> Response:
+        asked = request.query_params.get("lang")
+        language = asked if asked in LANGUAGES else None
+        language = language or accepted_language(request.headers.get("accept-language", ""))
+        return JSONResponse({"language": language, "messages": dict(catalogue(language))})
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.ready = True
+        yield
+        service.close()
+
+    routes = [
+        *(Route(path, page, methods=["GET"]) for path in _PAGES),
+        Route("/v1/screen", service.screen, methods=["POST"]),
+        Route("/v1/heatmap", service.heatmap, methods=["POST"]),
+        Route("/v1/info", info, methods=["GET"]),
+        Route("/v1/messages", messages, methods=["GET"]),
+        Route("/healthz", lambda request: PlainTextResponse("ok\n"), methods=["GET"]),
+        Route("/readyz", service.readiness, methods=["GET"]),
+        Route("/metrics", lambda request: PlainTextResponse(metrics.text()), methods=["GET"]),
+        Route(
+            "/openapi.json",
+            lambda request: JSONResponse(describe_api(settings.max_bytes, bool(settings.token))),
+            methods=["GET"],
+        ),
+    ]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(_Guard, settings=settings, metrics=metrics)],
+        exception_handlers={
+            ApiError: _refuse,
+            404: lambda request, error: _problem(404, "not_found", "no such page"),
+            405: lambda request, error: _problem(
+                405, "method_not_allowed", "no such method here", getattr(error, "headers", None)
+            ),
+        },
+    )
+
+
+class _Service:
+    """The two verbs that need the model."""
+
+    def __init__(
+        self,
+        screener: Screener,
+        settings: ServeSettings,
+        metrics: Metrics,
+        on_record: Callable[[Record], None],
+    ) -> None:
+        self._screener, self._settings, self._metrics = screener, settings, metrics
+        self._on_record = on_record
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="serve")
+        self._held = 0  # images being received, waiting or being screened
+        self.ready = False
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=True)
+
+    async def readiness(self, request: Request) -> Response:
+        full = self._held >= self._settings.workers + self._settings.queue
+        state = "ready" if self.ready and not full else "busy" if self.ready else "starting"
+        return PlainTextResponse(state + "\n", 200 if state == "ready" else 503)
+
+    async def screen(self, request: Request) -> Response:
+        examination = await self._examine(request)
+        text = examination.record.to_json()
+        return Response(text + "\n", media_type="application/json")
+
+    async def heatmap(self, request: Request) -> Response:
+        layer = request.query_params.get("layer", "overlay")
+        if layer not in ("overlay", "image", "map"):
+            raise ApiError(400, "bad_request", "layer must be overlay, image or map")
+        examination = await self._examine(request)
+        if examination.pixels is None or examination.evidence_map is None:
+            error = examination.record.error
+            raise ApiError(
+                422, error.code if error else "rejected", error.message if error else "no map"
+            )
+        loop = asyncio.get_running_loop()
+        content, kind = await loop.run_in_executor(self._pool, _draw, examination, layer)
+        return Response(content, media_type=kind)
+
+    async def _examine(self, request: Request) -> Examination:
+        settings = self._settings
+        # Counted from the first byte: an upload in progress holds memory too.
+        if self._held >= settings.workers + settings.queue:
+            raise ApiError(503, "overloaded", "too many images are waiting; try again")
+        self._held += 1
+        try:
+            async with asyncio.timeout(settings.timeout):
+                name, data = await _read_image(request, settings.max_bytes)
+                return await self._run(name, data)
+        except TimeoutError as error:
+            raise ApiError(
+                408, "timeout", f"not done within {settings.timeout:g} seconds"
+            ) from error
+        except ClientDisconnect as error:
+            raise ApiError(400, "disconnected", "the upload ended early") from error
+        finally:
+            self._held -= 1
+
+    async def _run(self, name: str, data: bytes) -> Examination:
+        metrics = self._metrics
+
+        def work() -> Examination:
+            metrics.waiting -= 1
+            metrics.in_progress += 1
+            start = time.perf_counter()
+            try:
+                examination = self._screener.examine(data, name)
+            finally:
+                metrics.in_progress -= 1
+            record = examination.record
+            metrics.result(record.status, record.decision, time.perf_counter() - start)
+            self._on_record(record)
+            return examination
+
+        metrics.waiting += 1
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+async def _read_image(request: Request, limit: int) -> tuple[str, bytes]:
+    """(source, bytes) of the one image in a request."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise ApiError(413, "file_too_large", f"more than the limit of {limit} bytes")
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _read_form(request, limit)
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > limit:
+            raise ApiError(413, "file_too_large", f"more than the limit of {limit} bytes")
+    name = unquote(request.headers.get("x-source", "")) or "-"
+    return name[:500], bytes(data)
+
+
+async def _read_form(request: Request, limit: int) -> tuple[str, bytes]:
+    async def limited() -> AsyncGenerator[bytes, None]:
+        total = 0
+        async for part in request.stream():
+            total += len(part)
+            if total > limit + 65_536:
+                raise ApiError(413, "file_too_large", f"more than the limit of {limit} bytes")
+            yield part
+
+    try:
+        parser = MultiPartParser(request.headers, limited(), max_files=1, max_fields=8)
+        form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError, AssertionError) as error:
+        raise ApiError(400, "bad_request", f"multipart form: {error}") from error
+    files = [value for value in form.values() if not isinstance(value, str)]
+    try:
+        if len(files) != 1:
+            raise ApiError(400, "bad_request", f"send exactly one file, got {len(files)}")
+        return (files[0].filename or "-")[:500], await files[0].read()
+    finally:
+        await form.close()
+
+
+def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
+    assert examination.pixels is not None and examination.evidence_map is not None
+    buffer = io.BytesIO()
+    if layer == "map":
+        heat_layer(examination.pixels.shape[:2], examination.evidence_map).save(buffer, "PNG")
+        return buffer.getvalue(), "image/png"
+    if layer == "image":
+        height, width = (3 * side for side in examination.pixels.shape[:2])
+        image = Image.fromarray(np.ascontiguousarray(examination.pixels[:, :, 0]))
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    else:
+        image = overlay(examination.pixels, examination.evidence_map)
+    image.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue(), "image/jpeg"
+
+
+class _Guard:
+    """Host header, token, security headers, and the count of responses."""
+
+    _OPEN = frozenset({*_PAGES, "/healthz", "/readyz", "/v1/messages"})
+
+    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._metrics.response(message["status"])
+                message["headers"] = [
+                    *message.get("headers", []),
+                    *((k.encode(), v.encode()) for k, v in _SECURITY_HEADERS.items()),
+                ]
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self._app)(scope, receive, guarded)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        host = headers.get("host", "")
+        name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        if name.lower() not in self._settings.hosts:
+            return _problem(421, "wrong_host", "this name is not served; see --allow-host")
+        token = self._settings.token
+        if token and scope["path"] not in self._OPEN:
+            given = headers.get("authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(), token.encode()):
+                return _problem(401, "unauthorised", "a token is needed: Authorization: Bearer …",
+                                {"www-authenticate": "Bearer"})  # fmt: skip
+        return None
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ApiError)
+    # The rest of an upload that is refused is not waited for.
+    headers = {"connection": "close"} if error.status in (408, 413) else {}
+    if error.status == 503:
+        headers["retry-after"] = str(_RETRY_SECONDS)
+    return _problem(error.status, error.code, str(error), headers)
+
+
+def _problem(
+    status: int, code: str, message: str, headers: dict[str, str] | None = None
+) -> Response:
+    body = json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False)
+    return Response(body + "\n", status, headers, "application/json")
+
+
+def _static(name: str, kind: str) -> Callable[[], Response]:
+    with open(os.path.join(_STATIC, name), "rb") as file:
+        content = file.read()
+    return lambda: Response(content, headers={"content-type": kind})

@@ -1,0 +1,1 @@
+"""A site's own threshold, and whether its images still look as they did."""

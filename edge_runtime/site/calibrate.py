@@ -1,0 +1,283 @@
+"""From labelled images to the table of thresholds and, by a policy, to a site profile."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.progress import Progress
+from edge_runtime.bundle.site_profile import SCHEMA, SiteProfile, Stratum, ThresholdRow
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.inputs import Input
+from edge_runtime.judge.calibration import fit_temperature
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.reference import make_reference
+from edge_runtime.screener import Screener
+from edge_runtime.site.thresholds import (
+    MIN_FOR_TEMPERATURE,
+    MIN_OF_EACH,
+    Policy,
+    choose_row,
+    images_for_precision,
+    row_at,
+    strata_of,
+    table_of_thresholds,
+)
+from edge_runtime.statistics.estimates import Estimate
+from edge_runtime.statistics.metrics import auc_interval, proportion
+from edge_runtime.statistics.odds import log_odds, probabilities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_POSITIVE = frozenset({"1", "pneumonia", "positive", "yes", "true"})
+_NEGATIVE = frozenset({"0", "normal", "negative", "no", "false"})
+_BINS = 10
+
+
+@frozen
+class LabelledImage:
+    path: str
+    positive: bool
+    strata: dict[str, str]
+
+
+@frozen
+class CalibrationBin:
+    """Images whose probability lies in one tenth."""
+
+    images: int
+    mean_probability: float
+    share: Estimate  # with disease
+
+
+@frozen
+class SiteCalibration:
+    """Everything that was measured; `profile` is None where no threshold could be chosen."""
+
+    name: str
+    model: str
+    engine: str
+    prevalence: float
+    images: int
+    positives: int
+    refused: int
+    unreadable: int
+    auc: Estimate
+    temperature: float
+    temperature_refitted: bool
+    rows: tuple[ThresholdRow, ...]
+    bins: tuple[CalibrationBin, ...]
+    bundled: tuple[tuple[str, ThresholdRow], ...]  # what the bundle's own points would do here
+    strata: tuple[Stratum, ...]
+    policy: str | None
+    refusal: str | None  # why no threshold was chosen
+    profile: SiteProfile | None
+
+
+def read_labels(path: str, folder: str, strata: Sequence[str]) -> list[LabelledImage]:
+    """The labelled images; the first two columns needed are `file` and `label`.
+
+    Raises:
+        InvalidValueError: A column is missing, a label is neither, a file is missing or twice.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+    wanted = {"file", "label", *strata}
+    columns = set(rows[0]) if rows else set()
+    if not wanted <= columns:
+        raise InvalidValueError(
+            f"{path} needs the columns {', '.join(sorted(wanted))}; it has "
+            f"{', '.join(sorted(map(str, columns))) or 'none'}"
+        )
+    found, seen = [], set()
+    for number, row in enumerate(rows, 2):
+        name, label = str(row["file"] or "").strip(), str(row["label"] or "").strip().lower()
+        if label not in _POSITIVE | _NEGATIVE:
+            raise InvalidValueError(f"{path}, line {number}: label {label!r} is neither 1 nor 0")
+        image = os.path.join(folder, name)
+        if not name or not os.path.isfile(image):
+            raise InvalidValueError(f"{path}, line {number}: there is no file {image}")
+        if name in seen:
+            raise InvalidValueError(f"{path}, line {number}: {name} is listed twice")
+        seen.add(name)
+        values = {column: str(row[column] or "").strip() or "unknown" for column in strata}
+        found.append(LabelledImage(image, label in _POSITIVE, values))
+    return found
+
+
+def calibrate(
+    screener: Screener,
+    labelled: Sequence[LabelledImage],
+    prevalence: float,
+    policy: Policy | None,
+    costs: tuple[float, float] | None = None,
+    name: str = "site",
+    workers: int = 1,
+) -> SiteCalibration:
+    """Screen the images and measure everything.
+
+    Images that the quality gate refuses are left out and counted: the device would refuse them.
+
+    Raises:
+        InvalidValueError: Fewer than MIN_OF_EACH images of either kind could be screened, or the
+            prevalence is not between 0 and 1.
+    """
+    if not 0 < prevalence < 1:
+        raise InvalidValueError(f"prevalence must lie between 0 and 1, got {prevalence}")
+    progress = Progress(len(labelled))
+    kept: list[LabelledImage] = []
+    logits, distances = [], []
+    refused = unreadable = 0
+    inputs = (Input(image.path) for image in labelled)
+    for image, result in zip(labelled, screener.examine_many(inputs, workers), strict=True):
+        record = result.record
+        progress.step()
+        if record.quality.ood_score is not None:
+            distances.append(record.quality.ood_score)
+        if record.status == "rejected":
+            refused += 1
+        elif record.probability is None:
+            unreadable += 1
+        else:
+            kept.append(image)
+            logits.append(log_odds(record.probability) * screener.temperature)
+    progress.clear()
+    positive = np.array([image.positive for image in kept], dtype=np.int64)
+    positives = int(positive.sum())
+    if min(positives, len(kept) - positives) < MIN_OF_EACH:
+        raise InvalidValueError(
+            f"{positives} images with disease and {len(kept) - positives} without could be "
+            f"screened ({refused} refused, {unreadable} unreadable); at least {MIN_OF_EACH} of "
+            "each are needed to say anything"
+        )
+    scores = np.array(logits)
+    refitted = min(positives, len(kept) - positives) >= MIN_FOR_TEMPERATURE
+    temperature = round(fit_temperature(scores, positive), 4) if refitted else screener.temperature
+    probability = np.round(probabilities(scores / temperature), 8)
+    rows = table_of_thresholds(positive, probability, prevalence, costs)
+    auc = auc_interval(positive, scores)
+    profile, refusal, chosen = None, None, None
+    if policy is not None:
+        try:
+            every = table_of_thresholds(positive, probability, prevalence, costs, limit=10**9)
+            chosen = choose_row(every, policy, positives)
+        except InvalidValueError as error:
+            refusal = str(error)
+    columns = {c: [image.strata[c] for image in kept] for c in (kept[0].strata if kept else {})}
+    threshold = chosen.threshold if chosen else screener.operating_point.threshold
+    strata = strata_of(columns, positive, probability, threshold)
+    manifest = screener.bundle.manifest
+    if policy is not None and chosen is not None:
+        profile = SiteProfile(
+            schema=SCHEMA,
+            name=name,
+            bundle_sha256=screener.bundle.sha256,
+            model=f"{manifest.name} {manifest.version}",
+            engine=screener.engine_name,
+            engine_family=screener.engine_family,
+            images=len(kept),
+            positives=positives,
+            refused=refused,
+            prevalence=prevalence,
+            temperature=temperature,
+            temperature_refitted=refitted,
+            operating_point=OperatingPoint(
+                "site",
+                chosen.threshold,
+                policy.describe(),
+                name,
+                chosen.sensitivity,
+                chosen.specificity,
+            ),
+            auc=auc,
+            chosen=chosen,
+            strata=strata,
+            reference=make_reference(name, scores / temperature, distances, refused),
+        )
+    before = np.round(probabilities(scores / screener.temperature), 8)
+    return SiteCalibration(
+        name=name,
+        model=f"{manifest.name} {manifest.version}",
+        engine=screener.engine_name,
+        prevalence=prevalence,
+        images=len(kept),
+        positives=positives,
+        refused=refused,
+        unreadable=unreadable,
+        auc=auc,
+        temperature=temperature,
+        temperature_refitted=refitted,
+        rows=rows,
+        bins=_bins(positive, probability),
+        bundled=tuple(
+            (p.name, row_at(positive, before, p.threshold, prevalence, costs))
+            for p in manifest.operating_points
+            if p.uncertain is None
+        ),
+        strata=strata,
+        policy=policy.describe() if policy else None,
+        refusal=refusal,
+        profile=profile,
+    )
+
+
+def _bins(
+    positive: NDArray[np.int64], probability: NDArray[np.float64]
+) -> tuple[CalibrationBin, ...]:
+    found = []
+    index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
+    for i in range(_BINS):
+        mask = index == i
+        if mask.any():
+            count, sick = int(mask.sum()), int(positive[mask].sum())
+            mean = float(probability[mask].mean())
+            found.append(CalibrationBin(count, mean, proportion(sick, count)))
+    return tuple(found)
+
+
+def render_text(result: SiteCalibration) -> str:
+    """The result for people, at a terminal."""
+    lines = [
+        f"{result.model} on {result.engine}: {result.images} images, {result.positives} with "
+        f"disease; {result.refused} refused by the quality gate, {result.unreadable} unreadable",
+        f"AUC {result.auc}; temperature {result.temperature:.3f}"
+        + (" (fitted here)" if result.temperature_refitted else " (the bundle's: too few images)"),
+        f"at a prevalence of {result.prevalence:.1%}, per 1,000 screened:",
+        "",
+        f"{'':12} {'threshold':>9} {'sensitivity':>25} {'specificity':>25} {'found':>6} "
+        f"{'missed':>6} {'referred':>8} {'PPV':>6} {'NPV':>6}",
+    ]
+    rows = [*result.bundled]
+    if result.profile:
+        rows.append(("this site", result.profile.chosen))
+    for name, row in rows:
+        lines.append(
+            f"{name:12} {row.threshold:9.4f} {row.sensitivity!s:>25} {row.specificity!s:>25} "
+            f"{row.found_per_1000.value:6.1f} {row.missed_per_1000.value:6.1f} "
+            f"{row.referred_per_1000.value:8.1f} {row.ppv.value:6.3f} {row.npv.value:6.4f}"
+        )
+    lines.append("")
+    for stratum in result.strata:
+        auc = f"AUC {stratum.auc}" if stratum.auc else "AUC needs both kinds"
+        lines.append(
+            f"{stratum.column} = {stratum.value}: {stratum.images} images, {stratum.positives} "
+            f"with disease, {auc}, sensitivity {stratum.sensitivity}, specificity "
+            f"{stratum.specificity}"
+        )
+    lines.append("images needed, of each kind, for an interval of +-2, 5 and 10 points around 0.9:")
+    needed = (str(images_for_precision(0.9, w)) for w in (0.02, 0.05, 0.1))
+    lines.append("  " + ", ".join(needed))
+    if result.policy:
+        chosen = result.profile.chosen.threshold if result.profile else None
+        outcome = f"threshold {chosen:.6f}" if chosen is not None else f"REFUSED: {result.refusal}"
+        lines.append(f"policy: {result.policy}: {outcome}")
+    return "\n".join(lines) + "\n"

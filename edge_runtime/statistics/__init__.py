@@ -1,0 +1,1 @@
+"""Statistics with their intervals, numpy only; knows no model and no image."""

@@ -1,0 +1,1 @@
+"""No bundle leaves unless it keeps what the float model knows."""

@@ -1,0 +1,88 @@
+"""A Raspberry Pi without a Pi: bytes, map and record as here, with the board's own wheels."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.emulation.boards import BOARDS, Board, missing, prepare_board, run_here, run_task
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
+from tests.conftest import ROOT
+
+BUILT = ROOT / "build" / "emulation"
+# Real radiographs beside the drawn ones, where they are.
+REAL = Path(os.environ.get("CXR_DATA", ROOT / "../shared/data")) / "chest_xray_originals"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
+    deep = draw_phantom(3, True, 500, 600).astype(np.uint16) * 200
+    buffer = io.BytesIO()
+    Image.fromarray(deep).save(buffer, format="PNG")
+    files = {
+        "full-size.jpeg": phantom_jpeg(1, True, 1400, 1700),  # decoded at a reduced scale
+        "small.jpeg": phantom_jpeg(2, False, 200, 210),
+        "sixteen-bit.png": buffer.getvalue(),
+    }
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in files] + sorted(REAL.rglob("*.jpeg"))[:2]
+
+
+def _home(board: Board) -> Path:
+    lacking = missing(board)
+    if lacking:
+        pytest.skip(lacking)
+    try:
+        return prepare_board(board, BUILT)
+    except InvalidValueError as error:
+        pytest.skip(f"cannot download {board.name}'s packages: {error}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "engine"),
+    [
+        (board, engine)
+        for board in ("aarch64", "x86-64-no-vnni")
+        for engine in ("litert", "onnxruntime")
+    ],
+)
+def test_everything_is_equal(name: str, engine: str, images: list[Path]) -> None:
+    board = BOARDS[name]
+    there = run_task(board, _home(board), engine, images)
+    here = run_here(engine, images)
+    assert there["machine"] == ("aarch64" if name == "aarch64" else "x86_64")
+    assert there["versions"]["engine"] == here["versions"]["engine"]
+    for path, one, other in zip(images, there["images"], here["images"], strict=True):
+        assert one == other, path.name  # tensor, map, features and record
+    assert all(isinstance(answer, float) for answer in there["known_answers"])
+
+
+@pytest.mark.slow
+def test_32_bit_arm_prepares_the_same_bytes_and_meets_its_known_answers(
+    images: list[Path],
+) -> None:
+    board = BOARDS["armv7l"]
+    there = run_task(board, _home(board), "tflite-runtime", images)
+    assert there["machine"].startswith("armv7") or there["machine"] == "armv8l"
+    assert there["versions"]["numpy"].startswith("1.24")
+    assert all(isinstance(answer, float) for answer in there["known_answers"])
+    here = run_here("litert", images)
+
+    def tensors(result: dict[str, Any]) -> list[str]:
+        return [image["tensor"] for image in result["images"]]
+
+    assert tensors(there) == tensors(here)
+    # Other kernels by design: near, not equal.
+    for one, other in zip(there["images"], here["images"], strict=True):
+        difference = one["record"]["probability"] - other["record"]["probability"]
+        assert abs(difference) < 0.15

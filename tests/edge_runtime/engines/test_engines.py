@@ -1,0 +1,167 @@
+"""Every engine behind one protocol: the same shapes, and scores as close as families allow."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.engines.choose import choose_engine, engine_module
+from edge_runtime.engines.interpreter import InterpreterEngine
+from edge_runtime.engines.names import ENGINE_NAMES
+from edge_runtime.errors import EngineError, InvalidValueError
+from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.preprocess import prepare_pixels
+from edge_runtime.screener import Screener
+
+
+def load(bundle: Path, engine: str) -> Screener:
+    try:
+        return Screener.load(bundle, engine=engine)
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_outputs_have_the_shapes_of_the_manifest(bundle: Path, name: str) -> None:
+    screener = load(bundle, name)
+    manifest = screener.bundle.manifest
+    outputs = screener.run(prepare_pixels(draw_phantom(1, True), manifest.input))
+    assert outputs.evidence_map.shape == manifest.outputs.map_shape
+    assert outputs.features.shape == (manifest.outputs.features,)
+    assert outputs.evidence_map.dtype == outputs.features.dtype == np.float32
+    assert name in screener.engine_name
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_known_answers_are_met(bundle: Path, name: str) -> None:
+    screener = load(bundle, name)
+    answers = screener.bundle.manifest.known_answers
+    assert len(answers) == 3
+    assert all(screener.check_known_answer(answer) is not None for answer in answers)
+
+
+def test_engines_agree_on_phantoms(bundle: Path) -> None:
+    one, other = load(bundle, "litert"), load(bundle, "onnxruntime")
+    spec = one.bundle.manifest.input
+    differences = []
+    for seed in range(20):
+        pixels = prepare_pixels(draw_phantom(seed, bool(seed % 2)), spec)
+        differences.append(one.logits(one.run(pixels)) - other.logits(other.run(pixels)))
+    # Phantoms are far from the training images, so this is a loose bound on rounding.
+    assert np.abs(differences).mean() < 0.5
+
+
+def test_running_one_image_does_not_change_the_answer_for_the_next(bundle: Path) -> None:
+    screener = Screener.load(bundle)
+    spec = screener.bundle.manifest.input
+    first, second = (prepare_pixels(draw_phantom(s, True), spec) for s in (1, 2))
+    before = screener.run(first)
+    kept = before.evidence_map.copy()
+    screener.run(second)
+    np.testing.assert_array_equal(before.evidence_map, kept)
+    np.testing.assert_array_equal(screener.run(first).evidence_map, kept)
+
+
+def test_threads_share_a_screener(bundle: Path) -> None:
+    screener = Screener.load(bundle, threads=1, parallel=3)
+    spec = screener.bundle.manifest.input
+    images = [prepare_pixels(draw_phantom(seed, bool(seed % 2)), spec) for seed in range(8)]
+    alone = [screener.logits(screener.run(pixels)) for pixels in images]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda p: screener.logits(screener.run(p)), images * 10))
+    np.testing.assert_array_equal(together, alone * 10)
+
+
+def test_auto_takes_the_first_installed_engine(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module("litert"), "is_available", lambda: False)
+    monkeypatch.setattr(engine_module("onnxruntime"), "is_available", lambda: True)
+    assert choose_engine("auto", load_bundle(bundle))[0].NAME == "onnxruntime"
+
+
+def test_a_named_engine_that_is_missing_is_an_error(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module("litert"), "is_available", lambda: False)
+    with pytest.raises(EngineError, match="pip install ai-edge-litert"):
+        Screener.load(bundle, engine="litert")
+
+
+def test_no_engine_at_all_is_an_error_with_remedies(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ENGINE_NAMES:
+        monkeypatch.setattr(engine_module(name), "is_available", lambda: False)
+    with pytest.raises(EngineError, match=r"litert.*onnxruntime.*tflite-runtime"):
+        Screener.load(bundle)
+
+
+def test_an_unknown_engine_is_refused(bundle: Path) -> None:
+    with pytest.raises(InvalidValueError, match="tensorrt"):
+        Screener.load(bundle, engine="tensorrt")
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+def test_eight_bits_mean_scale_times_distance_from_the_zero_point(dtype: type) -> None:
+    stored = np.arange(256, dtype=np.uint8).view(dtype)
+    engine = InterpreterEngine("fake", "fake", FakeInterpreter(stored, (0.0223, -3)))
+    outputs = engine.run(np.zeros((8, 8, 1), np.uint8))
+    expected = (stored.astype(np.float64) + 3).astype(np.float32) * np.float32(0.0223)
+    np.testing.assert_array_equal(outputs.features, expected)
+    np.testing.assert_array_equal(outputs.evidence_map, expected.reshape(16, 16, 1))
+
+
+def test_outputs_that_are_floats_already_pass_unchanged() -> None:
+    stored = np.linspace(-5, 5, 256, dtype=np.float32)
+    engine = InterpreterEngine("fake", "fake", FakeInterpreter(stored, (0.0, 0)))
+    np.testing.assert_array_equal(engine.run(np.zeros((8, 8, 1), np.uint8)).features, stored)
+
+
+def test_outputs_of_sixteen_bits_are_refused() -> None:
+    with pytest.raises(EngineError, match="int16"):
+        InterpreterEngine("fake", "fake", FakeInterpreter(np.zeros(256, np.int16), (1.0, 0)))
+
+
+class FakeInterpreter:
+    """Gives `stored`, 256 numbers, as map and as features."""
+
+    def __init__(self, stored: np.ndarray, quantization: tuple[float, int]) -> None:
+        kind = {"dtype": stored.dtype.type, "quantization": quantization}
+        self._outputs = [stored.reshape(1, 256), stored.reshape(1, 16, 16, 1)]
+        self._details = [
+            {"index": i, "shape": np.array(values.shape), **kind}
+            for i, values in enumerate(self._outputs)
+        ]
+
+    def allocate_tensors(self) -> None:
+        pass
+
+    def get_input_details(self) -> list[dict[str, Any]]:
+        return [{"index": 9, "dtype": np.uint8}]
+
+    def get_output_details(self) -> list[dict[str, Any]]:
+        return self._details
+
+    def set_tensor(self, index: int, values: np.ndarray) -> None:
+        pass
+
+    def invoke(self) -> None:
+        pass
+
+    def get_tensor(self, index: int) -> np.ndarray:
+        return self._outputs[index].copy()
+
+
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_a_file_that_is_no_model_is_an_engine_error(name: str) -> None:
+    module = engine_module(name)
+    if not module.is_available():
+        pytest.skip(f"{name} is not installed")
+    with pytest.raises(EngineError, match=name):
+        module.load(b"not a model at all", 1)

@@ -1,0 +1,84 @@
+"""Running the verbs that go on as processes of their own, as a clinic would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_runtime.images.phantom import phantom_jpeg
+from tests.conftest import ROOT
+
+
+@contextlib.contextmanager
+def running(*arguments: object, ready: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """`cxr-edge ARGUMENTS --log-json`, waited for until it says that it is ready."""
+    command = [sys.executable, "-m", "edge_runtime", *map(str, arguments), "--log-json"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        if ready:
+            process.ready = wait_for(process, "ready")  # type: ignore[attr-defined]
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def wait_for(process: subprocess.Popen[str], event: str) -> dict[str, Any]:
+    """The next log line of that event."""
+    assert process.stderr is not None
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if found.get("event") == event:
+                return dict(found)
+    raise AssertionError(f"no event {event!r}; it said: {''.join(lines)}")
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON Lines file; every line must be whole."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without the name under which the image came."""
+    return {key: value for key, value in record.items() if key not in ("source", "timing_ms")}
+
+
+@pytest.fixture(scope="session")
+def pictures() -> list[bytes]:
+    return [phantom_jpeg(seed, bool(seed % 2), 300, 340) for seed in range(6)]
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Path:
+    folder = tmp_path / "inbox"
+    folder.mkdir()
+    return folder
+
+
+def no_network() -> list[str]:
+    """A command prefix that takes the network away; skips where that is not allowed."""
+    prefix = ["unshare", "-rn"] if os.getuid() else ["unshare", "-n"]
+    try:
+        subprocess.run([*prefix, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("no right to a network namespace here")
+    return prefix

@@ -1,0 +1,1 @@
+"""Which images, whose, how they are split, read and varied."""

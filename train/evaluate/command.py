@@ -1,0 +1,30 @@
+"""`python -m train evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Temperature and operating points come from the run's validation patients. "
+        "Scores are kept beside the report; a second call redraws from them."
+    )
+    parser.epilog = "example: python -m train evaluate runs/default --data chest_xray"
+    parser.add_argument("run_folder", metavar="run", type=Path, help="run folder")
+    parser.add_argument("--data", type=Path, help="the data folder")
+    parser.add_argument(
+        "--part",
+        default="test",
+        choices=("validation", "test", "external"),
+        help="external: --data has PNEUMONIA/ and NO_FINDING/ of another hospital",
+    )
+    parser.add_argument("--output", type=Path, help="by default RUN/evaluation-PART")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from train.evaluate.evaluation import run_evaluation
+
+    run_evaluation(arguments.run_folder, arguments.data, arguments.part, arguments.output)
+    return 0

@@ -1,0 +1,193 @@
+"""Every figure of a run on one part of the data, from logits alone; each with its interval."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.scores import disease_logit
+from edge_runtime.statistics import odds
+from edge_runtime.statistics.estimates import Estimate
+from edge_runtime.statistics.metrics import (
+    auc_interval,
+    average_precision,
+    binary_cross_entropy,
+    bootstrap_interval,
+    brier_score,
+    confusion,
+    expected_calibration_error,
+    proportion,
+)
+from train.evaluate.counterfactual import Counterfactual
+from train.run.finished import FinishedRun
+from train.run.scores import Scores
+
+SCHEMA = "cxr-edge/evaluation/1"
+
+
+@dataclasses.dataclass(frozen=True)
+class PointMetrics:
+    """What happens at one operating point; counts beside the proportions."""
+
+    name: str
+    threshold: float
+    true_positive: int
+    false_negative: int
+    true_negative: int
+    false_positive: int
+    accuracy: Estimate
+    sensitivity: Estimate
+    specificity: Estimate
+    precision: Estimate
+    f1: Estimate
+    sensitivity_by_kind: dict[str, Estimate]
+    uncertain: int | None  # images in the grey band, where the point has one
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """evaluation.json. Proportions have exact intervals, AUC DeLong's, the others bootstrap over
+    patients.
+    """
+
+    schema: str
+    recipe: str
+    seed: int
+    weights: str
+    parameters: int
+    part: str
+    images: dict[str, int]  # by kind
+    temperature: float
+    median_probability: dict[str, float]  # by kind
+    auc: Estimate
+    auc_by_kind: dict[str, Estimate]  # one kind of pneumonia against normal
+    average_precision: Estimate
+    loss: Estimate
+    brier: Estimate
+    expected_calibration_error: Estimate
+    points: tuple[PointMetrics, ...]
+    # The specificity where as much sensitivity as in the title is kept, on this very part: a
+    # property of the ranking, not an operating point.
+    specificity_at_sensitivity_0_989: float
+    # On validation only; see counterfactual.py.
+    counterfactuals: tuple[Counterfactual, ...] = ()
+    # AUC with less detail, on external images only; see probes.py.
+    less_detail: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+
+
+def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Evaluation:
+    """All figures, from logits alone."""
+    validation = disease_logit(run.validation.logits)
+    temperature = round(fit_temperature(validation, run.validation.positive), 4)
+    corrupted = disease_logit(run.corrupted.logits) if run.corrupted else None
+    points = choose_operating_points(validation, run.validation.positive, temperature, corrupted)
+    probability = probabilities(scores, temperature)
+    positive = scores.positive
+    kinds = np.array([s.kind for s in scores.samples])
+    patients = [s.patient for s in scores.samples]
+
+    def bootstrap(statistic) -> Estimate:  # type: ignore[no-untyped-def]
+        return bootstrap_interval(statistic, positive, probability, patients)
+
+    diseases = sorted(set(kinds) - {"normal"})
+    order = np.argsort(-probability, kind="stable")
+    needed = int(np.ceil(0.989 * positive.sum() - 1e-9))
+    cut = probability[order][np.searchsorted(np.cumsum(positive[order]), needed)]
+    return Evaluation(
+        schema=SCHEMA,
+        recipe=run.recipe.name,
+        seed=run.recipe.seed,
+        weights=run.weights,
+        parameters=parameters,
+        part=part,
+        images={str(kind): int((kinds == kind).sum()) for kind in sorted(set(kinds))},
+        temperature=temperature,
+        median_probability={
+            str(kind): round(float(np.median(probability[kinds == kind])), 4)
+            for kind in sorted(set(kinds))
+        },
+        auc=auc_interval(positive, probability),
+        auc_by_kind={
+            str(kind): auc_interval(
+                positive[(kinds == kind) | (positive == 0)],
+                probability[(kinds == kind) | (positive == 0)],
+            )
+            for kind in diseases
+        },
+        average_precision=bootstrap(average_precision),
+        loss=bootstrap(binary_cross_entropy),
+        brier=bootstrap(brier_score),
+        expected_calibration_error=bootstrap(expected_calibration_error),
+        points=tuple(_at_point(point, positive, probability, kinds, patients) for point in points),
+        specificity_at_sensitivity_0_989=float((probability[positive == 0] < cut).mean()),
+    )
+
+
+def _at_point(
+    point: OperatingPoint,
+    positive: NDArray[np.int64],
+    probability: NDArray[np.float64],
+    kinds: NDArray[np.str_],
+    patients: list[str],
+) -> PointMetrics:
+    counts = confusion(positive, probability, point.threshold)
+    uncertain = None
+    if point.uncertain:
+        low, high = point.uncertain
+        uncertain = int(((probability >= low) & (probability < high)).sum())
+    return PointMetrics(
+        name=point.name,
+        threshold=point.threshold,
+        true_positive=counts.true_positive,
+        false_negative=counts.false_negative,
+        true_negative=counts.true_negative,
+        false_positive=counts.false_positive,
+        accuracy=counts.accuracy,
+        sensitivity=counts.sensitivity,
+        specificity=counts.specificity,
+        precision=counts.precision,
+        f1=bootstrap_interval(
+            lambda y, s: confusion(y, s, point.threshold).f1, positive, probability, patients
+        ),
+        sensitivity_by_kind={
+            str(kind): proportion(
+                int((probability[kinds == kind] >= point.threshold).sum()),
+                int((kinds == kind).sum()),
+            )
+            for kind in sorted(set(kinds) - {"normal"})
+        },
+        uncertain=uncertain,
+    )
+
+
+def probabilities(scores: Scores, temperature: float) -> NDArray[np.float64]:
+    """(n,) calibrated probabilities of any pneumonia."""
+    return odds.probabilities(disease_logit(scores.logits) / temperature)
+
+
+def summary(evaluation: Evaluation) -> str:
+    """The figures that matter most, in a few lines."""
+    e = evaluation
+    lines = [
+        f"{e.recipe}, seed {e.seed}, {e.part}: {sum(e.images.values())} images {e.images}",
+        f"AUC {e.auc}, average precision {e.average_precision}, loss {e.loss}",
+    ]
+    lines += [f"  {kind}: AUC {value}" for kind, value in e.auc_by_kind.items()]
+    medians = ", ".join(f"{kind} {value}" for kind, value in e.median_probability.items())
+    lines.append(f"median probability: {medians}")
+    for p in e.points:
+        band = "" if p.uncertain is None else f", uncertain {p.uncertain}"
+        lines.append(
+            f"{p.name} ({p.threshold:.4f}): accuracy {p.accuracy}, sensitivity {p.sensitivity}, "
+            f"missed {p.false_negative}, specificity {p.specificity}{band}"
+        )
+    lines += [
+        f"other {c.swapped}: AUC {c.own_class} from the same class, {c.other_class} from the other"
+        for c in e.counterfactuals
+    ]
+    lines += [f"detail reduced to {side}: AUC {value}" for side, value in e.less_detail.items()]
+    return "\n".join(lines)

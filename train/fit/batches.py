@@ -1,0 +1,73 @@
+"""Shuffled, augmented training batches; the order and every change follow from (seed, epoch)."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from train.data.augment import augment
+from train.fit.teacher import Teacher
+from train.recipe import Recipe
+
+
+class TrainingBatches(keras.utils.PyDataset):
+    """Batches of (pixels float32 (n, h, w, 1) 0..255, targets float32 (n, units), weights (n,))."""
+
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        target: NDArray[np.float32],
+        weight: NDArray[np.float32],
+        recipe: Recipe,
+        epoch: int,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self.pixels, self.target, self.weight = pixels, target, weight
+        self.policy, self.batch_size = recipe.augmentation, recipe.optimisation.batch_size
+        self.key, self.teacher = (recipe.seed, epoch), teacher
+        policy = self.policy
+        self.swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
+        diseased = disease_share(target) > 0.5
+        self.by_class = [np.flatnonzero(diseased == value) for value in (False, True)]
+        self.order = np.random.default_rng(self.key).permutation(len(pixels))
+
+    def __len__(self) -> int:
+        # The short last batch is dropped: batch statistics of a few images disturb training.
+        return max(1, len(self.pixels) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
+        chosen = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        batch = np.stack([self._augmented(int(i)) for i in chosen]).astype(np.float32)
+        target, weight = self.target[chosen], self.weight[chosen]
+        if self.policy.mixup:
+            # Source: Zhang et al., mixup, ICLR 2018, with a bounded share of the second image.
+            rng = np.random.default_rng((*self.key, index, 1))
+            share = rng.uniform(0, self.policy.mixup, size=len(batch)).astype(np.float32)
+            batch = _mix(batch, share)
+            target = _mix(target, share)
+            weight = _mix(weight, share)
+        if self.teacher:
+            target = self.teacher.targets(batch, target)
+        return batch, target, weight
+
+    def _augmented(self, index: int) -> NDArray[np.uint8]:
+        rng = np.random.default_rng((*self.key, index))
+        donor = None
+        if self.swaps:
+            # Either class with the same chance, whatever their numbers.
+            pool = self.by_class[rng.integers(len(self.by_class))]
+            donor = self.pixels[pool[rng.integers(len(pool))]]
+        return augment(self.pixels[index], self.policy, rng, donor)
+
+
+def disease_share(target: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probability of any disease in targets (n, units): one unit, or a unit each, normal first."""
+    return target[:, 0] if target.shape[1] == 1 else target[:, 1:].sum(axis=1)
+
+
+def _mix(values: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row takes `share` of the next row; the batch is already in random order."""
+    portion = share.reshape(-1, *[1] * (values.ndim - 1))
+    return (1 - portion) * values + portion * np.roll(values, 1, axis=0)

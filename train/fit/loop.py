@@ -1,0 +1,272 @@
+"""The training loop: head first, then all layers; validation, snapshots, averaging, resume.
+
+Validation inside this data set's training split saturates (AUC 0.998 after one epoch), so epochs
+are compared by the mean AUC over them and a fixed corrupted copy of them, which does not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.judge.scores import disease_logit
+from edge_runtime.statistics.metrics import auc, binary_cross_entropy
+from edge_runtime.statistics.odds import probabilities
+from train.data.arrays import Arrays, split_data
+from train.data.dataset import Split
+from train.fit.batches import TrainingBatches
+from train.fit.curves import draw_curves
+from train.fit.hardware import Hardware
+from train.fit.optimise import compile_phase, learning_rates
+from train.fit.teacher import Teacher, load_finished
+from train.network.build import build_network
+from train.network.narrow import narrow
+from train.recipe import Optimisation, Recipe, load_recipe
+from train.run.folder import RunFolder, State, describe_run
+from train.run.scores import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
+
+_AVERAGE_TOLERANCE = 0.005
+_MONITORS = {"score": "validation_score", "auc": "validation_auc", "loss": "validation_loss"}
+
+
+def fit(
+    recipe_name: str,
+    data: Path | None,
+    weights: str,
+    output: Path,
+    seed: int | None = None,
+    changes: Sequence[str] = (),
+    hardware: Hardware | None = None,
+) -> None:
+    """Train a recipe into the run folder `output`, or go on with an interrupted run there.
+
+    Raises:
+        InvalidValueError: Unknown recipe, unusable data, or a folder that holds another run.
+    """
+    recipe = load_recipe(recipe_name, changes)
+    if seed is not None:
+        recipe = dataclasses.replace(recipe, seed=seed)
+    if recipe.optimisation.monitor not in _MONITORS:
+        raise InvalidValueError(f"optimisation.monitor must be one of {', '.join(_MONITORS)}")
+    hardware = hardware or Hardware()
+    split = split_data(recipe, data)
+    run = RunFolder(output)
+    arrays = Arrays.load(recipe, data, split, run.path if hardware.stream else None)
+
+    keras.utils.set_random_seed(recipe.seed)
+    start = _Start.of(weights)
+    run.begin(
+        describe_run(recipe, start.record, arrays.fingerprint, _counts(split)),
+        split,
+    )
+    with hardware.scope():
+        model = build_network(recipe, start.pretrained)
+        if start.run is not None:
+            narrow(load_finished(start.run, recipe, {s.patient for s in split.validation}), model)
+        history = _train(model, recipe, arrays, run, split)
+    # A model of plain float32, whatever it was trained with.
+    trained, model = model, build_network(recipe, None)
+    model.set_weights(trained.get_weights())
+    _finish(model, recipe, arrays, run, history, split)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """Where training begins: random weights, pretrained ones, or a finished run's."""
+
+    pretrained: str | None  # "imagenet", or a file
+    run: Path | None
+    record: dict[str, str]  # as run.json shows it
+
+    @staticmethod
+    def of(weights: str) -> _Start:
+        if weights == "none":
+            return _Start(None, None, {"source": "none"})
+        if weights == "imagenet":
+            return _Start("imagenet", None, {"source": "imagenet"})
+        path = Path(weights)
+        run = path if path.is_dir() else None
+        file = path / "model.keras" if run else path
+        if not file.is_file():
+            raise InvalidValueError(
+                f"--weights must be imagenet, none, a file or a finished run, got {weights!r}"
+            )
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        return _Start(None if run else weights, run, {"source": path.name, "sha256": digest})
+
+
+def _counts(split: Split) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for part, samples in (("train", split.train), ("validation", split.validation)):
+        for sample in samples:
+            key = f"{part}/{sample.kind}"
+            counts[key] = counts.get(key, 0) + 1
+    return dict(sorted(counts.items()))
+
+
+def _train(
+    model: keras.Model, recipe: Recipe, arrays: Arrays, run: RunFolder, split: Split
+) -> list[dict[str, Any]]:
+    plan = recipe.optimisation
+    total = plan.head_epochs + plan.epochs
+    state = run.load_state()
+    history: list[dict[str, Any]] = state.history if state else []
+    if state:
+        tqdm.write(f"resuming {run.path} after epoch {len(history)} of {total}")
+    phase = None
+    runs = recipe.distillation.teachers
+    teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
+    for epoch in range(len(history), total):
+        if _should_stop(history, plan):
+            tqdm.write(f"stopped early after epoch {epoch}")
+            break
+        wanted = "head" if epoch < plan.head_epochs else "all"
+        if phase != wanted:
+            phase = wanted
+            compile_phase(model, recipe, phase)
+            if state:
+                model.set_weights(state.weights)
+                # The optimiser starts afresh where a phase begins.
+                if epoch != plan.head_epochs:
+                    for variable, value in zip(
+                        model.optimizer.variables, state.optimizer, strict=True
+                    ):
+                        variable.assign(value)
+                state = None
+        loss = _run_epoch(model, recipe, arrays, epoch, total, teacher)
+        entry = {"epoch": epoch + 1, "phase": phase, "loss": loss}
+        entry |= _validate(model, arrays)
+        history.append(entry)
+        tqdm.write(
+            f"epoch {epoch + 1}/{total} {phase}: loss {loss:.4f}, validation AUC "
+            f"{entry['validation_auc']:.4f}, corrupted {entry['corrupted_auc']:.4f}"
+        )
+        weights = model.get_weights()
+        run.save_snapshot(epoch + 1, weights)
+        run.save_state(State(weights, [np.asarray(v) for v in model.optimizer.variables], history))
+        run.keep_snapshots(_needed_snapshots(history, plan))
+        draw_curves(history, run.path / "curves.png")
+    if state:  # every epoch was already done
+        model.set_weights(state.weights)
+    return history
+
+
+def _quality(entry: dict[str, Any], monitor: str) -> float:
+    if monitor == "loss":
+        return -float(entry["validation_loss"])
+    return float(entry[_MONITORS[monitor]])
+
+
+def _best_epoch(history: list[dict[str, Any]], monitor: str) -> int:
+    return int(max(history, key=lambda entry: _quality(entry, monitor))["epoch"])
+
+
+def _needed_snapshots(history: list[dict[str, Any]], plan: Optimisation) -> list[int]:
+    last = history[len(history) - plan.average_last :] if plan.average_last else []
+    return [_best_epoch(history, plan.monitor), *(entry["epoch"] for entry in last)]
+
+
+def _should_stop(history: list[dict[str, Any]], plan: Optimisation) -> bool:
+    """Whether the last phase of the plan has gone on for too long without a better epoch."""
+    last = [e for e in history if e["phase"] == ("all" if plan.epochs else "head")]
+    if not plan.early_stopping or not last:
+        return False
+    return int(last[-1]["epoch"]) - _best_epoch(last, plan.monitor) >= plan.early_stopping
+
+
+def _run_epoch(
+    model: keras.Model,
+    recipe: Recipe,
+    arrays: Arrays,
+    epoch: int,
+    total: int,
+    teacher: Teacher | None,
+) -> float:
+    """One pass over the training images; the mean loss."""
+    batches = TrainingBatches(arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
+            # Otherwise the dropout masks after a resume would be those of the first epoch.
+            layer.seed_generator.state.assign(np.array([recipe.seed, epoch], dtype=np.uint32))
+    rates = learning_rates(recipe, epoch, len(batches))
+    with tqdm(
+        total=len(batches), desc=f"epoch {epoch + 1}/{total}", leave=False, disable=None
+    ) as bar:
+
+        def before_batch(batch: int, logs: object = None) -> None:
+            model.optimizer.learning_rate = rates[batch]
+
+        def after_batch(batch: int, logs: dict[str, float]) -> None:
+            bar.update()
+            bar.set_postfix(loss=f"{logs['loss']:.4f}")
+
+        steps = keras.callbacks.LambdaCallback(
+            on_train_batch_begin=before_batch, on_train_batch_end=after_batch
+        )
+        result = model.fit(batches, epochs=1, verbose=0, shuffle=False, callbacks=[steps])
+    return float(result.history["loss"][0])
+
+
+def _validate(model: keras.Model, arrays: Arrays) -> dict[str, float]:
+    plain = disease_logit(predict_logits(model, arrays.validation))
+    corrupted = disease_logit(predict_logits(model, arrays.corrupted))
+    positive = arrays.validation_positive
+    plain_auc, corrupted_auc = auc(positive, plain), auc(positive, corrupted)
+    return {
+        "validation_auc": plain_auc,
+        "corrupted_auc": corrupted_auc,
+        "validation_score": (plain_auc + corrupted_auc) / 2,
+        "validation_loss": binary_cross_entropy(positive, probabilities(plain)),
+    }
+
+
+def _finish(
+    model: keras.Model,
+    recipe: Recipe,
+    arrays: Arrays,
+    run: RunFolder,
+    history: list[dict[str, Any]],
+    split: Split,
+) -> None:
+    """Save the mean of the last epochs, or the best epoch where averaging has failed.
+
+    The best epoch's score is the largest of many noisy ones and so flatters it; the mean has to
+    fall behind by more than that noise to be passed over.
+    """
+    plan = recipe.optimisation
+    best = _best_epoch(history, plan.monitor)
+    best_name = chosen = f"epoch {best}"
+    candidates = {best_name: run.load_snapshot(best)}
+    mean_name = ""
+    if plan.average_last:
+        last = [entry["epoch"] for entry in history[-plan.average_last :]]
+        mean_name = f"mean of epochs {last[0]} to {last[-1]}"
+        snapshots = [run.load_snapshot(epoch) for epoch in last]
+        candidates[mean_name] = [np.mean(v, axis=0) for v in zip(*snapshots, strict=True)]
+    scores: dict[str, dict[str, float]] = {}
+    for name, weights in candidates.items():
+        model.set_weights(weights)
+        scores[name] = _validate(model, arrays)
+        tqdm.write(f"{name}: {scores[name]}")
+    if plan.average_last == 1:
+        chosen = mean_name  # of the last epoch alone
+    elif mean_name:
+        lead = scores[best_name]["validation_score"] - scores[mean_name]["validation_score"]
+        chosen = best_name if lead > _AVERAGE_TOLERANCE else mean_name
+    model.set_weights(candidates[chosen])
+    model.save(run.path / "model.keras")
+    for name, pixels in ((PLAIN, arrays.validation), (CORRUPTED, arrays.corrupted)):
+        write_scores(run.path / name, Scores(split.validation, predict_logits(model, pixels)))
+    run.finish({"chosen": chosen, "candidates": scores, "epochs": len(history)})
+    tqdm.write(f"finished: {chosen} saved as {run.path / 'model.keras'}")

@@ -1,0 +1,1 @@
+"""Backbones, heads, narrow models from wide ones, and where they look."""

@@ -1,0 +1,73 @@
+"""A finished run, as evaluation, export and benchmarks read it; nothing here imports Keras."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.basics.parse import from_mapping
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.preprocess import InputSpec
+from train.data.dataset import Split
+from train.recipe import Recipe
+from train.run.folder import SCHEMA
+from train.run.scores import CORRUPTED, PLAIN, Scores, read_scores
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A run whose training has ended; `folder`/model.keras is its model."""
+
+    folder: Path
+    description: Mapping[str, Any]  # run.json
+    recipe: Recipe
+    splits: Split
+    validation: Scores
+    corrupted: Scores | None = None  # of the same images; older runs have none
+
+    @property
+    def weights(self) -> str:
+        """Where training began."""
+        return str(self.description["weights"]["source"])
+
+    @property
+    def input(self) -> InputSpec:
+        return self.recipe.input
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return self.recipe.network.labels
+
+
+def open_run(folder: Path) -> FinishedRun:
+    """Open a finished run.
+
+    Raises:
+        InvalidValueError: Not a run folder, training has not finished, or its files do not fit
+            each other.
+    """
+    try:
+        description = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        splits = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InvalidValueError(f"{folder} is not a run folder: {error}") from error
+    if description.get("schema") != SCHEMA:
+        raise InvalidValueError(f"{folder}/run.json: unknown schema {description.get('schema')!r}")
+    if "outcome" not in description or not (folder / "model.keras").is_file():
+        raise InvalidValueError(f"{folder}: training has not finished; run `train fit` again")
+    run = FinishedRun(
+        folder,
+        description,
+        from_mapping(Recipe, description["recipe"], f"{folder}/run.json: recipe"),
+        from_mapping(Split, splits, f"{folder}/splits.json"),
+        read_scores(folder / PLAIN),
+        read_scores(folder / CORRUPTED) if (folder / CORRUPTED).exists() else None,
+    )
+    images = [sample.path for sample in run.splits.validation]
+    for name, scores in ((PLAIN, run.validation), (CORRUPTED, run.corrupted)):
+        if scores is not None and [sample.path for sample in scores.samples] != images:
+            raise InvalidValueError(f"{folder}/{name} is not about the images of splits.json")
+    return run

@@ -1,0 +1,154 @@
+"""What a training run leaves behind, and the state that lets an interrupted one go on.
+
+run.json         recipe, seed, weights, data fingerprint, versions, source commit, outcome
+splits.json      every image of train and validation with its kind
+history.json     one entry per epoch;  curves.png shows it
+model.keras      the finished model;  validation.csv its logits
+state.npz        weights, optimiser and history after the last whole epoch
+snapshots/       weights of the best and the last epochs
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.basics.parse import to_mapping
+from edge_runtime.basics.versions import installed_versions
+from edge_runtime.errors import InvalidValueError
+from train.data.dataset import Split
+from train.recipe import Recipe
+
+SCHEMA = "cxr-edge/run/1"
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "h5py")
+
+
+@dataclasses.dataclass
+class State:
+    """Everything the training loop carries from one epoch to the next."""
+
+    weights: list[NDArray[Any]]
+    optimizer: list[NDArray[Any]]
+    history: list[dict[str, Any]]
+
+
+class RunFolder:
+    """Paths and atomic writes of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "snapshots").mkdir(parents=True, exist_ok=True)
+
+    def begin(self, description: dict[str, Any], split: Split) -> None:
+        """Write run.json and splits.json, or check that they describe this very run.
+
+        Raises:
+            InvalidValueError: The folder holds a run of another recipe, seed, weights or data.
+        """
+        file = self.path / "run.json"
+        if file.exists():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            for key in ("recipe", "weights", "data"):
+                if found[key] != json.loads(json.dumps(description[key])):
+                    raise InvalidValueError(
+                        f"{self.path} holds a run with another {key}; give a new --output, "
+                        "or remove the folder to start again"
+                    )
+            return
+        write_json(self.path / "splits.json", to_mapping(split))
+        write_json(file, description)
+
+    def save_state(self, state: State) -> None:
+        arrays = {f"w{i:04d}": value for i, value in enumerate(state.weights)}
+        arrays |= {f"o{i:04d}": value for i, value in enumerate(state.optimizer)}
+        arrays["history"] = np.array(json.dumps(state.history))
+        _save_npz(self.path / "state.npz", arrays)
+        write_json(self.path / "history.json", state.history)
+
+    def load_state(self) -> State | None:
+        file = self.path / "state.npz"
+        if not file.exists():
+            return None
+        with np.load(file) as arrays:
+            names = sorted(arrays.files)
+            return State(
+                [arrays[n] for n in names if n.startswith("w")],
+                [arrays[n] for n in names if n.startswith("o")],
+                json.loads(str(arrays["history"])),
+            )
+
+    def save_snapshot(self, epoch: int, weights: list[NDArray[Any]]) -> None:
+        _save_npz(self._snapshot(epoch), {f"w{i:04d}": value for i, value in enumerate(weights)})
+
+    def load_snapshot(self, epoch: int) -> list[NDArray[Any]]:
+        with np.load(self._snapshot(epoch)) as arrays:
+            return [arrays[name] for name in sorted(arrays.files)]
+
+    def keep_snapshots(self, epochs: Sequence[int]) -> None:
+        """Remove every snapshot but those of the named epochs."""
+        wanted = {self._snapshot(epoch) for epoch in epochs}
+        for file in (self.path / "snapshots").glob("epoch-*.npz"):
+            if file not in wanted:
+                file.unlink()
+
+    def finish(self, outcome: dict[str, Any]) -> None:
+        file = self.path / "run.json"
+        run = json.loads(file.read_text(encoding="utf-8"))
+        write_json(file, run | {"outcome": outcome})
+
+    def _snapshot(self, epoch: int) -> Path:
+        return self.path / "snapshots" / f"epoch-{epoch:03d}.npz"
+
+
+def describe_run(
+    recipe: Recipe, weights: dict[str, str], data_fingerprint: str, counts: dict[str, int]
+) -> dict[str, Any]:
+    """The content of run.json at the start of a run."""
+    return {
+        "schema": SCHEMA,
+        "recipe": to_mapping(recipe),
+        "weights": weights,
+        "data": {"fingerprint": data_fingerprint, "counts": counts},
+        "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
+        "source_commit": _source_commit(),
+    }
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON so that the file is either the old or the new one, never half of it."""
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "wb") as file:
+        cast(Any, np.savez)(file, **arrays)  # numpy's stubs take the names for its own
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _source_commit() -> str:
+    """The commit of the code, "+changes" if it was edited, "unknown" outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changes = "+changes" if git("status", "--porcelain", "--untracked-files=no") else ""
+        return git("rev-parse", "HEAD") + changes
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,65 @@
+"""Logits of many images: computed, written and read; nothing here imports Keras."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import InvalidValueError
+from train.data.dataset import Sample, patient_of
+
+# In a run folder: the logits of the validation images, and of their fixed corrupted copy.
+PLAIN, CORRUPTED = "validation.csv", "validation-corrupted.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """Logits of one part."""
+
+    samples: tuple[Sample, ...]
+    logits: NDArray[np.float64]  # (n, units)
+
+    @property
+    def positive(self) -> NDArray[np.int64]:
+        return np.array([s.kind != "normal" for s in self.samples], dtype=np.int64)
+
+
+def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(n, h, w, 1) uint8 -> logits (n, units)."""
+    parts = [
+        np.asarray(model(pixels[i : i + 64].astype(np.float32), training=False))
+        for i in range(0, len(pixels), 64)
+    ]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def read_scores(path: Path) -> Scores:
+    """A file of path, kind and logits, as `fit` and `evaluate` write it.
+
+    Raises:
+        InvalidValueError: It is missing or not of that form.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        samples = tuple(Sample(row[0], row[1], patient_of(Path(row[0]))) for row in rows)
+        return Scores(samples, np.array([[float(v) for v in row[2:]] for row in rows]))
+    except (OSError, ValueError, IndexError) as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """The inverse of `read_scores`."""
+    temporary = path.with_name(path.name + ".part")
+    with open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "kind", *(f"logit{i}" for i in range(scores.logits.shape[1]))])
+        for sample, row in zip(scores.samples, scores.logits, strict=True):
+            writer.writerow([sample.path, sample.kind, *(f"{v:.6f}" for v in row)])
+    os.replace(temporary, path)
