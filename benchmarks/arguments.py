@@ -5,12 +5,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edge_runtime.bundle.folder import DEFAULT_BUNDLE
+from edge_runtime.bundle.shipped import DEFAULT_BUNDLE, SHIPPED, bundle_folder
 from edge_runtime.engines.names import ENGINE_NAMES
 
 
+def bundle_path(text: str) -> Path:
+    """The folder of a bundle that is named or given."""
+    return Path(bundle_folder(text))
+
+
 def add_bundle(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", type=Path, default=Path(DEFAULT_BUNDLE))
+    parser.add_argument(
+        "--bundle",
+        type=bundle_path,
+        default=Path(DEFAULT_BUNDLE),
+        metavar="BUNDLE",
+        help=f"a folder, or {', '.join(SHIPPED)}",
+    )
 
 
 def add_bundles(parser: argparse.ArgumentParser) -> None:

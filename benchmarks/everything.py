@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.arguments import add_report_paths
 from benchmarks.pages.report import run_report
-from edge_runtime.bundle.folder import DEFAULT_BUNDLE
+from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
 
 
 @dataclasses.dataclass(frozen=True)

@@ -32,6 +32,7 @@ from edge_runtime.judge.quality import Quality
 from edge_runtime.judge.scores import disease_map, label_probabilities, map_logits
 from edge_runtime.records.record import (
     STAGES,
+    Conditions,
     Examination,
     ModelIdentity,
     Record,
@@ -97,6 +98,12 @@ class Screener:
         """Engines of one family share known answers and site profiles."""
         return self._pool.family
 
+    @property
+    def conditions(self) -> Conditions:
+        """What its results are made with; results of other conditions do not belong beside them."""
+        point = self.operating_point
+        return Conditions(self.bundle.sha256, self.engine_name, point.name, point.threshold)
+
     @classmethod
     def load(
         cls,
@@ -114,7 +121,7 @@ class Screener:
         """Open a bundle, load its model and check one known answer on this machine.
 
         Args:
-            bundle: Bundle folder; by default the one in the package.
+            bundle: A folder, or "default", "small" or "tiny", which are in the package.
             engine: "auto", "litert", "onnxruntime" or "tflite-runtime".
             threads: Threads per inference; by default the processors, at most 4.
             parallel: How many threads may be inside the model at the same time.

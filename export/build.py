@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.basics.versions import installed_versions
-from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, Outputs
+from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, ModelMetrics, Outputs
 from edge_runtime.engines import litert, onnxruntime
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT, choose_operating_points, fit_temperature
+from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.quality import QualityGate
 from edge_runtime.judge.reference import Reference, make_reference
 from edge_runtime.judge.scores import disease_logit
@@ -30,6 +32,9 @@ from export.verify import gate
 from export.write import Converted, write_bundles
 from train.data.dataset import load_pixels
 from train.run.finished import FinishedRun, open_run
+
+if TYPE_CHECKING:
+    import keras
 
 INTENDED_USE = (
     "Screening support, research and education: frontal chest radiographs of children of about "
@@ -65,75 +70,36 @@ def build_bundle(
             raise InvalidValueError(f"{path} exists; give another --output, or --force")
     run = open_run(run_folder)
     core = load_core(run.folder)
-    representative_images = choose_representative(run.splits.train, representative_count)
-    representative = load_pixels(data, representative_images, run.input, "representative data")
+    chosen = choose_representative(run.splits.train, representative_count)
+    representative = load_pixels(data, chosen, run.input, "representative data")
     validation = load_pixels(data, run.splits.validation, run.input, "validation")
-    positive = run.validation.positive
 
     tqdm.write("running the float model")
-    float_logits = keras_logits(core, validation)
-    float_representative = keras_logits(core, representative)
-    temperature = round(fit_temperature(disease_logit(float_logits), positive), 4)
-    points = choose_operating_points(
-        disease_logit(float_logits),
-        positive,
-        temperature,
-        disease_logit(run.corrupted.logits) if run.corrupted else None,
-    )
-
+    exact = _Exact(keras_logits(core, validation), keras_logits(core, representative))
+    temperature, points = _calibrate(run, exact)
     tqdm.write("converting")
-    whole = add_normalisation(core)
-    corrected = {
-        levels: correct_biases(core, representative, levels)
-        for levels in {INT8_LEVELS, WEIGHTS[onnx_weights]}
-    }
-    models = {
-        ("tflite", "float32"): to_float_tflite(whole),
-        ("onnx", "float32"): to_float_onnx(whole),
-        ("tflite", "int8"): to_int8_tflite(corrected[INT8_LEVELS], representative),
-        ("onnx", "int8"): to_int8_onnx(
-            corrected[WEIGHTS[onnx_weights]], representative, onnx_weights
-        ),
-    }
     converted = [
-        _load(format_name, precision, model, representative, float_representative, validation)
-        for (format_name, precision), model in models.items()
+        _load(format_name, precision, model, representative, validation, exact)
+        for (format_name, precision), model in _convert(core, representative, onnx_weights).items()
     ]
     metrics = gate.compare(
-        positive,
-        gate.ModelLogits("float32 keras", "keras", disease_logit(float_logits)),
+        run.validation.positive,
+        gate.ModelLogits("float32 keras", "keras", disease_logit(exact.validation)),
         [gate.ModelLogits(c.label, c.engine.name, disease_logit(c.validation)) for c in converted],
         temperature,
         points[0].threshold,
         SPLIT,
     )
     for row in metrics:
-        loss = f", difference {row.difference.difference:+.4f}" if row.difference else ""
-        agree = (
-            f", agreement {row.agreement:.4f}, largest probability difference "
-            f"{row.max_probability_difference:.4f}"
-            if row.agreement is not None
-            else ""
-        )
-        tqdm.write(f"{row.model:16} {row.engine:22} AUC {row.auc}{loss}{agree}")
+        tqdm.write(_told(row))
     gate.check(metrics)
 
     tqdm.write("fitting the quality gate")
     int8 = next(c for c in converted if c.label == "int8 tflite")
     train = load_pixels(data, run.splits.train, run.input, "train")
-    quality = fit_quality_gate(
-        train,
-        gate.run_engine(int8.engine, train, "train: features")[1],
-        int8.validation_features,
-    )
-    reference = _reference(quality, int8, validation, temperature)
-    provenance = _provenance(run, [image.path for image in representative_images])
+    features = gate.run_engine(int8.engine, train, "train: features")[1]
+    quality = fit_quality_gate(train, features, int8.validation_features)
     rows, columns, units = core.output["map"].shape[1:]
-    outputs = Outputs(
-        (rows, columns, units),
-        core.output["features"].shape[1],
-        "sigmoid" if units == 1 else "softmax",
-    )
     draft = Manifest(
         schema=SCHEMA,
         name=name,
@@ -141,16 +107,20 @@ def build_bundle(
         intended_use=INTENDED_USE,
         labels=run.labels,
         input=run.input,
-        outputs=outputs,
+        outputs=Outputs(
+            (rows, columns, units),
+            core.output["features"].shape[1],
+            "sigmoid" if units == 1 else "softmax",
+        ),
         calibration=Calibration(temperature, SPLIT),
         operating_points=points,
         default_operating_point=points[0].name,
         files=(),
         known_answers=(),
         metrics=metrics,
-        provenance=provenance,
+        provenance=_provenance(run, [image.path for image in chosen]),
         quality=quality,
-        reference=reference,
+        reference=_reference(quality, int8, validation, temperature),
     )
     return write_bundles(
         draft,
@@ -159,6 +129,50 @@ def build_bundle(
             output: [c for c in converted if c.precision == "int8"],
         },
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Exact:
+    """The float model's logits (n, units)."""
+
+    validation: NDArray[np.float64]
+    representative: NDArray[np.float64]
+
+
+def _calibrate(run: FinishedRun, exact: _Exact) -> tuple[float, tuple[OperatingPoint, ...]]:
+    """Temperature and operating points, from the validation images."""
+    logits, positive = disease_logit(exact.validation), run.validation.positive
+    temperature = round(fit_temperature(logits, positive), 4)
+    corrupted = disease_logit(run.corrupted.logits) if run.corrupted else None
+    return temperature, choose_operating_points(logits, positive, temperature, corrupted)
+
+
+def _convert(
+    core: keras.Model, representative: NDArray[np.uint8], onnx_weights: str
+) -> dict[tuple[str, str], bytes]:
+    """The model files by (format, precision)."""
+    whole = add_normalisation(core)
+    levels = WEIGHTS[onnx_weights]
+    corrected = {each: correct_biases(core, representative, each) for each in {INT8_LEVELS, levels}}
+    return {
+        ("tflite", "float32"): to_float_tflite(whole),
+        ("onnx", "float32"): to_float_onnx(whole),
+        ("tflite", "int8"): to_int8_tflite(corrected[INT8_LEVELS], representative),
+        ("onnx", "int8"): to_int8_onnx(corrected[levels], representative, onnx_weights),
+    }
+
+
+def _told(row: ModelMetrics) -> str:
+    """A line about one model file, for people."""
+    text = f"{row.model:16} {row.engine:22} AUC {row.auc}"
+    if row.difference:
+        text += f", difference {row.difference.difference:+.4f}"
+    if row.agreement is not None:
+        text += (
+            f", agreement {row.agreement:.4f}, largest probability difference "
+            f"{row.max_probability_difference:.4f}"
+        )
+    return text
 
 
 def _reference(
@@ -184,14 +198,14 @@ def _load(
     precision: str,
     model: bytes,
     representative: NDArray[np.uint8],
-    float_representative: NDArray[np.float64],
     validation: NDArray[np.uint8],
+    exact: _Exact,
 ) -> Converted:
     engine: Engine = _FORMATS[format_name].load(model, 2)
     label = f"{precision} {format_name}"
     shifted, _ = gate.run_engine(engine, representative, f"{label}: representative")
     logits, features = gate.run_engine(engine, validation, f"{label}: validation")
-    offset = (float_representative - shifted).mean(axis=0)
+    offset = (exact.representative - shifted).mean(axis=0)
     if precision == "float32":
         offset = np.zeros_like(offset)
     return Converted(

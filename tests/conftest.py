@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.bundle.folder import DEFAULT_BUNDLE
+from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
 from edge_runtime.images.phantom import phantom_jpeg
 
 ROOT = Path(__file__).parent.parent

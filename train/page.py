@@ -5,18 +5,21 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
+from edge_runtime.basics.files import write_whole
+from edge_runtime.records.html_page import html_page
+
 _STYLE = """
 :root { color-scheme: light dark }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 68rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; margin: 1rem 0; display: block; overflow-x: auto }
 th, td { border: 1px solid #8886; padding: .25rem .6rem; text-align: left }
+pre { overflow-x: auto }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 img.plot { max-width: 100%; background: #fff; border-radius: 6px }
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: .8rem }
@@ -45,6 +48,20 @@ class Page:
         body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
         self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 
+    def command(self, text: str) -> None:
+        self._parts.append(f"<p><code>{html.escape(text)}</code></p>")
+
+    def markdown(self, text: str) -> None:
+        """Paragraphs and tables as our result files have them."""
+        from markdown_it import MarkdownIt
+
+        self._parts.append(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+    def drawing(self, file: Path, description: str) -> None:
+        """An SVG file."""
+        source, text = _data_url(file.read_bytes(), "svg+xml"), html.escape(description, quote=True)
+        self._parts.append(f'<img class="plot" src="{source}" alt="{text}">')
+
     def plot(self, figure: Figure, description: str) -> None:
         """A matplotlib figure, as PNG."""
         buffer = io.BytesIO()
@@ -66,17 +83,9 @@ class Page:
 
     def write(self, path: Path) -> None:
         """One file, replaced as a whole."""
-        text = (
-            '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            f"<title>{html.escape(self.title)}</title><style>{_STYLE}</style></head><body>\n"
-            + "\n".join(self._parts)
-            + "\n</body></html>\n"
-        )
-        temporary = path.with_name(path.name + ".part")
+        text = html_page(self.title, "\n".join(self._parts), _STYLE)
         # File names that are not UTF-8 reach us as lone surrogates.
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(temporary, path)
+        write_whole(str(path), text.encode("utf-8", errors="replace"))
 
 
 def _cell(value: object) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import html
-import re
 from pathlib import Path
 
 from benchmarks.arguments import add_report_paths
 from edge_runtime.errors import InvalidValueError
+from train.page import Page
 
 _PAIR = "--bundle bundles/default --float bundles/default-float"
 # Section: (title, folder and file of the table, plots, command that prints it).
@@ -66,7 +64,8 @@ def run_report(results: Path, output: Path, page: Path) -> None:
         InvalidValueError: It holds none of the results.
     """
     markdown = ["# Benchmarks", "", _INTRODUCTION, ""]
-    body = [f"<h1>Benchmarks</h1><p>{html.escape(_INTRODUCTION)}</p>"]
+    shown = Page("cxr-edge benchmarks")
+    shown.text(_INTRODUCTION)
     found = 0
     for title, name, plots, verb in _SECTIONS:
         table = results / f"{name}.md"
@@ -79,37 +78,18 @@ def run_report(results: Path, output: Path, page: Path) -> None:
         markdown += [f"## {title}", "", f"`{command}`", "", text, ""]
         markdown += [f"![{title}]({_relative(picture, output)})" for picture in pictures]
         markdown += [""] if pictures else []
-        body.append(f"<h2>{html.escape(title)}</h2><p><code>{command}</code></p>{_to_html(text)}")
-        body += [_inline(picture, title) for picture in pictures]
+        shown.heading(title)
+        shown.command(command)
+        shown.markdown(text)
+        for picture in pictures:
+            shown.drawing(picture, title)
     if not found:
         raise InvalidValueError(f"{results} holds no results of this project's benchmarks")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text("\n".join(markdown).rstrip() + "\n", encoding="utf-8")
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(_PAGE.replace("@BODY@", "\n".join(body)), encoding="utf-8")
+    shown.write(page)
     print(f"{found} sections: {output}, {page}")
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>cxr-edge benchmarks</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; display: block; overflow-x: auto; margin: 1rem 0 }
-td, th { border-bottom: 1px solid #ddd; padding: .25rem .6rem; text-align: left }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto }
-img { max-width: 100% }
-</style></head><body>
-@BODY@
-</body></html>
-"""
-
-
-def _inline(picture: Path, title: str) -> str:
-    data = base64.b64encode(picture.read_bytes()).decode()
-    return f'<p><img alt="{html.escape(title)}" src="data:image/svg+xml;base64,{data}"></p>'
 
 
 def _relative(picture: Path, output: Path) -> str:
@@ -117,41 +97,3 @@ def _relative(picture: Path, output: Path) -> str:
         return picture.resolve().relative_to(output.parent.resolve()).as_posix()
     except ValueError:
         return picture.resolve().as_posix()
-
-
-def _to_html(markdown: str) -> str:
-    """Paragraphs, tables and fenced blocks: all that our tables use."""
-    parts: list[str] = []
-    rows: list[list[str]] = []
-    fenced: list[str] | None = None
-    for line in [*markdown.splitlines(), ""]:
-        if line.startswith("```"):
-            if fenced is None:
-                fenced = []
-            else:
-                parts.append(f"<pre>{html.escape(chr(10).join(fenced))}</pre>")
-                fenced = None
-        elif fenced is not None:
-            fenced.append(line)
-        elif line.startswith("|"):
-            if not re.fullmatch(r"[|\- ]+", line):
-                rows.append([cell.strip() for cell in line.strip("|").split("|")])
-        else:
-            if rows:
-                parts.append(_table(rows))
-                rows = []
-            if line:
-                parts.append(f"<p>{_code(line)}</p>")
-    return "".join(parts)
-
-
-def _table(rows: list[list[str]]) -> str:
-    head, *rest = (
-        "".join(f"<{tag}>{_code(cell)}</{tag}>" for cell in row)
-        for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False)
-    )
-    return f"<table><tr>{head}</tr>" + "".join(f"<tr>{row}</tr>" for row in rest) + "</table>"
-
-
-def _code(text: str) -> str:
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text))

@@ -23,7 +23,8 @@ from tqdm import tqdm
 
 from benchmarks.arguments import add_data, add_engine, add_repetitions
 from benchmarks.results import files_of, median_ratio, write_results
-from edge_runtime.bundle.folder import DEFAULT_BUNDLE, load_bundle
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.estimates import Estimate
 

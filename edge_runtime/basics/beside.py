@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import _thread
 import os
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+
+try:
+    # `queue` would import `threading` and more, which shows in a cold start.
+    from _queue import SimpleQueue
+except ImportError:
+    from queue import SimpleQueue
 
 T = TypeVar("T")
 
@@ -53,7 +58,9 @@ class Beside:
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[int, _Jobs] = {}  # by process: a fork copies no threads
+        self._jobs: dict[
+            int, SimpleQueue[Task[Any] | None]
+        ] = {}  # by process: a fork copies no threads
 
     def start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Begin `work(*arguments)`; ask the task for its result."""
@@ -61,11 +68,11 @@ class Beside:
         process = os.getpid()
         jobs = self._jobs.get(process)
         if jobs is None:
-            fresh = _Jobs()
+            fresh: SimpleQueue[Task[Any] | None] = SimpleQueue()
             # One step for other threads: of several that come first, one starts the thread.
             jobs = self._jobs.setdefault(process, fresh)
             if jobs is fresh:
-                _thread.start_new_thread(jobs.work_off, ())
+                _thread.start_new_thread(_work_off, (jobs,))
         jobs.put(task)
         return task
 
@@ -74,30 +81,11 @@ class Beside:
             jobs.put(None)
 
 
-class _Jobs:
-    """A queue. The standard one takes a module's import, which shows in a cold start.
-
-    The thread holds this alone, so that the `Beside` can be collected and end it.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[Task[Any] | None] = deque()
-        self._some = _thread.allocate_lock()  # free: there may be some
-        self._some.acquire()
-
-    def put(self, task: Task[Any] | None) -> None:
-        self._waiting.append(task)
-        try:  # noqa: SIM105 - `suppress` would cost as much as all the rest
-            self._some.release()
-        except RuntimeError:  # free already: the thread has yet to look
-            pass
-
-    def work_off(self) -> None:
-        while True:
-            self._some.acquire()
-            while self._waiting:
-                task = self._waiting.popleft()
-                if task is None:
-                    return
-                task.run()
-                del task
+def _work_off(jobs: SimpleQueue[Task[Any] | None]) -> None:
+    # The thread holds the queue alone, so that the `Beside` can be collected and end it.
+    while True:
+        task = jobs.get()
+        if task is None:
+            return
+        task.run()
+        del task  # its result may be a whole image

@@ -6,12 +6,13 @@ misspelt setting can never be ignored silently.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from edge_runtime.errors import InvalidValueError
@@ -49,7 +50,17 @@ def from_mapping(cls: type[T], mapping: object, where: str) -> T:
             values[name] = _convert(hints[name], mapping[name], f"{where}.{name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InvalidValueError(f"{where}: missing key {name!r}")
-    return cls(**values)
+    with at(where):  # what a check of its own refuses
+        return cls(**values)
+
+
+@contextlib.contextmanager
+def at(where: str) -> Iterator[None]:
+    """An InvalidValueError raised inside says where it was."""
+    try:
+        yield
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{where}: {error}") from error
 
 
 def read_document(path: str | os.PathLike[str], schema: str, what: str) -> dict[str, Any]:

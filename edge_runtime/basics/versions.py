@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
     """Version by distribution name; what is not installed is left out."""
+    # Here, because it imports a good part of the standard library.
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {}
     for name in names:
         try:

@@ -8,10 +8,8 @@ import stat
 
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.bundle.manifest import BundledFile, Manifest, parse_manifest
+from edge_runtime.bundle.shipped import bundle_folder
 from edge_runtime.errors import BundleError
-
-# os.path here and below: pathlib brings ten modules along, which a cold start pays for.
-DEFAULT_BUNDLE = os.path.join(os.path.dirname(os.path.dirname(__file__)), "models", "default")
 
 _MAX_MANIFEST_BYTES = 4_000_000
 
@@ -62,12 +60,12 @@ class Bundle:
 
 
 def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
-    """Open a bundle, by default the one in the package. Files are verified when they are read.
+    """Open a bundle: a folder, or the name of one in the package. Files are verified when read.
 
     Raises:
         BundleError: No manifest there, or an invalid one.
     """
-    path = os.fspath(folder) if folder is not None else DEFAULT_BUNDLE
+    path = bundle_folder(folder)
     manifest_path = os.path.join(path, "manifest.json")
     try:
         if os.path.getsize(manifest_path) > _MAX_MANIFEST_BYTES:

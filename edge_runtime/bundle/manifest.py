@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.basics.parse import from_mapping, to_mapping
+from edge_runtime.basics.parse import at, from_mapping, to_mapping
 from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 from edge_runtime.judge.operating_point import OperatingPoint
@@ -202,9 +202,11 @@ def _check(manifest: Manifest) -> None:
             )
     manifest.operating_point()
     if manifest.quality is not None:
-        manifest.quality.check(manifest.outputs.features)
+        with at("manifest.json: quality"):
+            manifest.quality.check(manifest.outputs.features)
     if manifest.reference is not None:
-        manifest.reference.check("manifest.json: reference")
+        with at("manifest.json: reference"):
+            manifest.reference.check()
     for answer in manifest.known_answers:
         try:
             size = len(answer.image)

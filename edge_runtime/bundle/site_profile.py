@@ -7,7 +7,7 @@ import os
 
 from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.basics.parse import from_mapping, read_document, to_mapping
+from edge_runtime.basics.parse import at, from_mapping, read_document, to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.reference import Reference
@@ -96,7 +96,8 @@ def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
     point = profile.operating_point
     if not (0 < point.threshold < 1 and 0.01 <= profile.temperature <= 100):
         raise InvalidValueError(f"site profile {path}: threshold or temperature is out of range")
-    profile.reference.check(str(path))
+    with at(f"{path}: reference"):
+        profile.reference.check()
     return profile
 
 

@@ -8,6 +8,8 @@ import json
 import sys
 from collections import Counter
 
+from edge_runtime.commands.bundle_option import add_bundle_option
+
 _COLUMNS = (
     "n", "time", "event", "image", "status", "probability", "decision", "operating_point",
     "threshold", "flags", "ood_score", "error", "bundle", "engine", "site", "hash",
@@ -26,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON instead of text (not export)")
     parser.add_argument("--last", type=int, default=200, metavar="N", help="drift: images")
     parser.add_argument("--site", metavar="FILE", help="drift: compare with this site's images")
-    parser.add_argument("--bundle", metavar="DIR", help="drift: else with this bundle's")
+    add_bundle_option(parser, "drift: else with this bundle's")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
 from edge_runtime.images.inputs import find_inputs
 from edge_runtime.images.phantom import phantom_jpeg
-from edge_runtime.records.heatmap import overlay
+from edge_runtime.records.heatmap import overlay_jpeg
 from edge_runtime.records.output import table_line
 from edge_runtime.records.report import write_report
 
@@ -50,9 +50,8 @@ def run(arguments: argparse.Namespace) -> int:
         for result in results:
             print(result.record.to_json(), file=file)
             print(table_line(result.record))
-            if result.pixels is not None and result.evidence_map is not None:
-                picture = overlay(result.pixels, result.evidence_map)
-                picture.save(maps / Path(result.record.source).name, format="JPEG", quality=88)
+            if picture := overlay_jpeg(result):
+                (maps / Path(result.record.source).name).write_bytes(picture)
     page = write_report(
         results,
         screener.bundle.manifest,

@@ -7,6 +7,8 @@ import dataclasses
 import json
 import sys
 
+from edge_runtime.commands.bundle_option import add_bundle_option
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -14,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "its own, with the bundle's known answers and its speed, and recommends an engine."
     )
     parser.epilog = "example: cxr-edge doctor"
-    parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
+    add_bundle_option(parser)
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
 
 

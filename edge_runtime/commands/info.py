@@ -11,7 +11,9 @@ import sys
 from edge_runtime import __version__
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import Bundle, load_bundle
+from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.commands import listen, serve
+from edge_runtime.commands.bundle_option import add_bundle_option
 from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
 from edge_runtime.errors import CxrEdgeError
@@ -21,7 +23,7 @@ from edge_runtime.images.readers import dicom
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = "Say what is installed here and what would be used."
     parser.epilog = "example: cxr-edge info --json"
-    parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
+    add_bundle_option(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
     parser.add_argument(
         "--support",
@@ -52,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         "bundle": str(bundle.folder),
         "model": f"{manifest.name} {manifest.version}",
         "model sha256": bundle.sha256,
+        "models": ", ".join(map(_shipped, SHIPPED)),
         "input": f"{manifest.input.height} x {manifest.input.width} greyscale",
         "labels": ", ".join(manifest.labels),
         "engine auto": automatic,
@@ -92,6 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
         )
     print(f"\n{manifest.intended_use}", file=sys.stderr)
     return 0
+
+
+def _shipped(name: str) -> str:
+    """A bundle of the package, for people."""
+    manifest = load_bundle(name).manifest
+    size = max(file.size_bytes for file in manifest.files if file.format) / 1e6
+    return f"{name} ({manifest.version}, {manifest.input.width} px, {size:.1f} MB)"
 
 
 def _support(bundle: Bundle) -> dict[str, object]:

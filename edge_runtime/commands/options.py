@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge_runtime.commands.bundle_option import add_bundle_option
 from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.screener import Screener
 
@@ -24,7 +25,7 @@ def add_screening_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--bundle", metavar="DIR", help="model bundle; default: the built-in one")
+    add_bundle_option(parser)
     parser.add_argument(
         "--engine",
         choices=("auto", *ENGINE_NAMES),

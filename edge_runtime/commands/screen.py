@@ -16,13 +16,7 @@ from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
 from edge_runtime.records.messages import choose_language
-from edge_runtime.records.output import (
-    FORMATS,
-    Conditions,
-    RecordWriter,
-    drop_unfinished_line,
-    read_done,
-)
+from edge_runtime.records.output import FORMATS, RecordWriter
 from edge_runtime.records.record import Examination
 from edge_runtime.screener import Screener
 
@@ -63,11 +57,17 @@ def run(arguments: argparse.Namespace) -> int:
         f"{point.threshold:.4f}). Screening support, not a diagnosis.",
         file=sys.stderr,
     )
-    done = _prepare_output(arguments, screener)
     language = choose_language(arguments.lang)
+    audit = open_audit(arguments)
+    done: Mapping[tuple[str, str], str] = {}
+    if arguments.resume:
+        from edge_runtime.records.resume import open_output
+
+        output, done = open_output(arguments.output, arguments.format, screener.conditions, audit)
+    else:
+        output = RecordWriter(arguments.output, arguments.format, language, audit)
     counts: Counter[str] = Counter()
     kept: list[Examination] = []
-    output = RecordWriter(arguments.output, arguments.format, language, open_audit(arguments))
     with contextlib.closing(output) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
         results = screener.examine_many(
@@ -108,20 +108,6 @@ def _check(arguments: argparse.Namespace) -> None:
         os.makedirs(arguments.heatmaps, exist_ok=True)
 
 
-def _prepare_output(
-    arguments: argparse.Namespace, screener: Screener
-) -> Mapping[tuple[str, str], str]:
-    if not (arguments.resume and os.path.exists(arguments.output)):
-        return {}
-    point = screener.operating_point
-    conditions = Conditions(
-        screener.bundle.sha256, screener.engine_name, point.name, point.threshold
-    )
-    done = read_done(arguments.output, arguments.format, conditions)
-    drop_unfinished_line(arguments.output)
-    return done
-
-
 def _inputs(
     arguments: argparse.Namespace, done: Mapping[tuple[str, str], str], counts: Counter[str]
 ) -> Iterator[Input]:
@@ -155,18 +141,18 @@ def _count(arguments: argparse.Namespace) -> int | None:
 
 
 def _write_heatmap(folder: str, result: Examination) -> None:
-    if result.pixels is None or result.evidence_map is None:
-        return
-    from edge_runtime.records.heatmap import overlay
+    from edge_runtime.records.heatmap import overlay_jpeg
 
+    picture = overlay_jpeg(result)
+    if picture is None:
+        return
     record = result.record
     stem = os.path.splitext(os.path.basename(record.source))[0]
     stem = stem[:50] or "image"  # a long name and the hash must fit together
     # The hash keeps files of one name from different folders apart.
     name = f"{stem}-{(record.sha256 or '')[:8]}.jpeg"
-    overlay(result.pixels, result.evidence_map).save(
-        os.path.join(folder, name), format="JPEG", quality=88
-    )
+    with open(os.path.join(folder, name), "wb") as file:
+        file.write(picture)
 
 
 def _summarise(counts: Counter[str], screener: Screener) -> int:

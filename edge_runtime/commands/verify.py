@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from edge_runtime.bundle.folder import DEFAULT_BUNDLE, load_bundle
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.engines.choose import engine_module
 from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.errors import EngineError
@@ -18,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "every installed engine (or on --engine)."
     )
     parser.epilog = "example: cxr-edge verify /media/stick/bundle"
-    parser.add_argument("bundle", nargs="?", default=str(DEFAULT_BUNDLE), metavar="BUNDLE")
+    parser.add_argument("bundle", nargs="?", default=SHIPPED[0], metavar="BUNDLE")
     parser.add_argument("--engine", choices=ENGINE_NAMES, help="only this one")
 
 

@@ -31,42 +31,24 @@ class EnginePool:
         self._threads = threads or default_threads()
         first: Engine = self._module.load(self._model, self._threads)
         self.name, self.family = first.name, first.family
+        self.size = size
+        self._room = threading.Semaphore(size)
         # The last one back is the first out: its cache is warm.
         self._idle: list[Engine] = [first]
-        self.size = size
-        self._missing = size - 1
-        self._waiting = 0
-        self._returned = threading.Condition()
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
-        """Run the model on an idle engine, or wait for one."""
-        try:
-            engine = self._idle.pop()  # one step for other threads, so no lock is needed
-        except IndexError:
-            engine = self._wait()
-        try:
-            return engine.run(pixels)
-        finally:
-            self._idle.append(engine)
-            # Who waits says so before the last look at `_idle`: one of the two sees the other.
-            if self._waiting:
-                with self._returned:
-                    self._returned.notify()
+        """Run the model on an idle engine, on one more while there is room, or wait for one.
 
-    def _wait(self) -> Engine:
-        """An engine that came back, or one more while there are fewer than `size`."""
-        with self._returned:
-            self._waiting += 1
+        Raises:
+            Exception: Of the engine's own classes, where it cannot be loaded or fails; the next
+                call finds as much room as before.
+        """
+        with self._room:
             try:
-                while True:
-                    try:
-                        return self._idle.pop()
-                    except IndexError:
-                        if self._missing > 0:
-                            self._missing -= 1
-                            break
-                        self._returned.wait()
+                engine = self._idle.pop()  # one step for other threads, so no lock is needed
+            except IndexError:
+                engine = self._module.load(self._model, self._threads)
+            try:
+                return engine.run(pixels)
             finally:
-                self._waiting -= 1
-        engine: Engine = self._module.load(self._model, self._threads)
-        return engine
+                self._idle.append(engine)

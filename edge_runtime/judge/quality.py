@@ -97,7 +97,7 @@ class FeatureSpace:
         try:
             shapes = self._mean.shape, self._components.shape
         except (binascii.Error, ValueError) as error:
-            raise InvalidValueError(f"manifest.json: quality.features: {error}") from error
+            raise InvalidValueError(f"features: {error}") from error
         if shapes != ((channels,), (len(self.scales), channels)) or not (
             self.limit > 0
             and self.refuse_above >= 1
@@ -105,8 +105,7 @@ class FeatureSpace:
             and all(s > 0 for s in self.scales)
         ):
             raise InvalidValueError(
-                f"manifest.json: quality.features: shapes {shapes} or limits do not fit "
-                f"{channels} channels"
+                f"features: shapes {shapes} or limits do not fit {channels} channels"
             )
 
     def raw_score(self, features: NDArray[np.float32]) -> float:
@@ -148,8 +147,7 @@ class QualityGate:
         """Raise InvalidValueError unless the parameters fit each other."""
         if len(self.template) != TEMPLATE_SIDE**2:
             raise InvalidValueError(
-                f"manifest.json: quality.template has {len(self.template)} values, "
-                f"not {TEMPLATE_SIDE**2}"
+                f"template has {len(self.template)} values, not {TEMPLATE_SIDE**2}"
             )
         self.features.check(channels)
 

@@ -31,14 +31,14 @@ class Reference:
     ood_scores: tuple[float, ...]
     refused: int  # images that the quality gate refused
 
-    def check(self, where: str) -> None:
+    def check(self) -> None:
         """Raise InvalidValueError unless the numbers fit each other."""
         for values in (self.logits, self.ood_scores):
             ordered = all(a <= b for a, b in itertools.pairwise(values))
             if len(values) != POINTS or not ordered:
-                raise InvalidValueError(f"{where}: {POINTS} rising quantiles are needed")
+                raise InvalidValueError(f"{POINTS} rising quantiles are needed")
         if not 0 <= self.refused <= self.images:
-            raise InvalidValueError(f"{where}: {self.refused} refused of {self.images} images")
+            raise InvalidValueError(f"{self.refused} refused of {self.images} images")
 
 
 def make_reference(

@@ -7,9 +7,13 @@ Source: Zhou et al., CVPR 2016; for this head Grad-CAM (Selvaraju et al., ICCV 2
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from edge_runtime.records.record import Examination
 
 # Log odds at which the overlay is fully coloured. Fixed, so that two pictures can be compared and
 # a normal radiograph stays grey instead of showing its own loudest noise in red.
@@ -38,6 +42,16 @@ def overlay(
     colour, opacity = _paint(evidence_map, (height, width))
     blended = np.asarray(grey)[:, :, np.newaxis] * (1 - opacity) + colour * opacity
     return Image.fromarray((blended + 0.5).astype(np.uint8))
+
+
+def overlay_jpeg(examination: Examination, scale: int = 3, quality: int = 88) -> bytes | None:
+    """The overlay of an examination as a JPEG file; None where the image gave an error."""
+    if examination.pixels is None or examination.evidence_map is None:
+        return None
+    buffer = io.BytesIO()
+    picture = overlay(examination.pixels, examination.evidence_map, scale)
+    picture.save(buffer, format="JPEG", quality=quality)
+    return buffer.getvalue()
 
 
 def heat_layer(

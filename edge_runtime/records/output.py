@@ -1,18 +1,16 @@
-"""Where records go: a table for people, JSON Lines and CSV for programs; and going on later."""
+"""Where records go: a table for people, JSON Lines and CSV for programs."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import stat
 import sys
 import time
 from collections.abc import Callable
 
-from edge_runtime.basics.frozen import frozen
-from edge_runtime.errors import CxrEdgeError, InvalidValueError
-from edge_runtime.records.record import SCHEMA, Record
+from edge_runtime.errors import CxrEdgeError
+from edge_runtime.records.record import Record
 
 FORMATS = ("table", "jsonl", "csv")
 
@@ -155,87 +153,3 @@ def table_line(record: Record) -> str:
     probability = "" if record.probability is None else f"{record.probability:.4f}"
     flags = f"  [{', '.join(record.quality.flags)}]" if record.quality.flags else ""
     return f"{record.decision or record.status:10} {probability:>11}  {record.source}{flags}"
-
-
-def drop_unfinished_line(path: str) -> None:
-    """Cut a last line that has no end, as a power cut leaves it."""
-    with open(path, "r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        position = size
-        while position > 0:
-            step = min(65536, position)
-            file.seek(position - step)
-            newline = file.read(step).rfind(b"\n")
-            if newline >= 0:
-                position = position - step + newline + 1
-                break
-            position -= step
-        if position < size:
-            file.truncate(position)
-
-
-@frozen
-class Conditions:
-    """What all results of one file were made with."""
-
-    model_sha256: str
-    engine: str
-    operating_point: str
-    threshold: float
-
-    def check(self, other: Conditions, where: str) -> None:
-        """Raises InvalidValueError where a result was made with something else."""
-        for field in dataclasses.fields(self):
-            now, then = getattr(self, field.name), getattr(other, field.name)
-            if now != then:
-                raise InvalidValueError(
-                    f"{where} was made with {field.name} {then}, now it is {now}; name another "
-                    "--output, or screen as before"
-                )
-
-
-def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple[str, str], str]:
-    """(source, sha256) -> status of every input that `path` already holds a result for.
-
-    Inputs that could not be read have no sha256 and are tried again.
-
-    Raises:
-        InvalidValueError: The file is not of that format, or a result was made with another
-            model, engine or threshold.
-    """
-    import csv
-
-    done: dict[tuple[str, str], str] = {}
-    begins = csv_line(CSV_COLUMNS) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
-    # A file that is no text shall be refused by what it is, not by a decoding error.
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        if not begins.startswith(file.read(len(begins))):
-            raise InvalidValueError(f"{path} holds no {format_name} of ours; name another --output")
-        file.seek(0)
-        # The last line may have no end yet; `drop_unfinished_line` comes after this look.
-        lines = (line for line in file if line.endswith("\n"))
-        if format_name == "csv":
-            for number, row in enumerate(csv.DictReader(lines), 2):
-                where = f"{path}, line {number}"
-                try:
-                    threshold = float(row["threshold"])
-                except (TypeError, ValueError) as error:
-                    raise InvalidValueError(f"{where}: {error}") from error
-                found = Conditions(
-                    row["model_sha256"], row["engine"], row["operating_point"], threshold
-                )
-                conditions.check(found, where)
-                if row["sha256"]:
-                    done[row["source"], row["sha256"]] = row["status"]
-            return done
-        for number, line in enumerate(lines, 1):
-            try:
-                record = Record.from_json(line)
-            except ValueError as error:
-                raise InvalidValueError(f"{path}, line {number}: not JSON ({error})") from error
-            model = record.model
-            found = Conditions(model.sha256, model.engine, record.operating_point, record.threshold)
-            conditions.check(found, f"{path}, line {number}")
-            if record.sha256:
-                done[record.source, record.sha256] = record.status
-    return done

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.parse import from_mapping
+from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.quality import Quality
 
 if TYPE_CHECKING:
@@ -95,6 +97,26 @@ class Record:
             ValueError: Not JSON.
         """
         return from_mapping(Record, json.loads(line), "record")
+
+
+@frozen
+class Conditions:
+    """What all results of one file were made with."""
+
+    model_sha256: str
+    engine: str
+    operating_point: str
+    threshold: float
+
+    def check(self, other: Conditions, where: str) -> None:
+        """Raises InvalidValueError where a result was made with something else."""
+        for field in dataclasses.fields(self):
+            now, then = getattr(self, field.name), getattr(other, field.name)
+            if now != then:
+                raise InvalidValueError(
+                    f"{where} was made with {field.name} {then}, now it is {now}; name another "
+                    "--output, or screen as before"
+                )
 
 
 @frozen

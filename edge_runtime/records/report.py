@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.records.heatmap import overlay
+from edge_runtime.records.heatmap import overlay_jpeg
+from edge_runtime.records.html_page import html_page
 from edge_runtime.records.messages import reasons, say
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.statistics.estimates import Estimate
@@ -72,11 +72,6 @@ def write_report(
     good.sort(key=lambda e: -(e.record.probability or 0))
     failed = [e.record for e in examinations if e.record.probability is None]
     parts = [
-        f"<!doctype html><html lang={language}><meta charset=utf-8>",
-        "<meta name=viewport content='width=device-width'>",
-        "<meta http-equiv=Content-Security-Policy "
-        "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">",
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>",
         f"<h1>{html.escape(title)}</h1>",
         f"<p class=note><strong>{html.escape(notice)}</strong></p>" if notice else "",
         f"<p>{html.escape(_summary(len(good), len(failed), manifest, point, language))}</p>",
@@ -85,9 +80,9 @@ def write_report(
         *(f"<div class='result failed'>{html.escape(_reason(r, language))}</div>" for r in failed),
         "<div class=cards>",
         *(_card(e, language) for e in good),
-        "</div></html>",
+        "</div>",
     ]
-    return "\n".join(part for part in parts if part)
+    return html_page(title, "\n".join(part for part in parts if part), _STYLE, language)
 
 
 def _summary(
@@ -143,12 +138,8 @@ def _reason(record: Record, language: str) -> str:
 def _card(examination: Examination, language: str) -> str:
     record: Record = examination.record
     picture = ""
-    if examination.pixels is not None and examination.evidence_map is not None:
-        buffer = io.BytesIO()
-        overlay(examination.pixels, examination.evidence_map, scale=2).save(
-            buffer, format="JPEG", quality=80
-        )
-        data = base64.b64encode(buffer.getvalue()).decode()
+    if content := overlay_jpeg(examination, scale=2, quality=80):
+        data = base64.b64encode(content).decode()
         told = html.escape(say("report.picture", language))
         picture = f"<img alt='{told}' src='data:image/jpeg;base64,{data}'>"
     flags = html.escape(reasons(record, language))

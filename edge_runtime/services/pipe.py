@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import threading
 from collections.abc import Callable
@@ -38,7 +37,7 @@ def serve_pipe(
     target: BinaryIO,
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
-    on_record: Callable[[Record], None] = lambda record: None,
+    before_record: Callable[[Record], None] = lambda record: None,
 ) -> int:
     """Answer requests until the stream ends or `stopped`; every accepted one is answered.
 
@@ -59,7 +58,7 @@ def serve_pipe(
 
     def work(line: bytes) -> None:
         try:
-            respond(_answer(screener, line, on_record))
+            respond(_answer(screener, line, before_record))
         finally:
             room.release()
 
@@ -86,13 +85,15 @@ def _skip_line(source: BinaryIO, line: bytes) -> None:
         line = source.readline(1 << 20)
 
 
-def _answer(screener: Screener, line: bytes, on_record: Callable[[Record], None]) -> dict[str, Any]:
+def _answer(
+    screener: Screener, line: bytes, before_record: Callable[[Record], None]
+) -> dict[str, Any]:
     identity: object = None
     try:
         request = _parse(line)
         identity = request.get("id")
         examination = screener.examine(_image(request), _source(request))
-        on_record(examination.record)
+        before_record(examination.record)
         response: dict[str, Any] = {
             "id": identity,
             "result": json.loads(examination.record.to_json()),
@@ -139,13 +140,10 @@ def _source(request: dict[str, Any]) -> str | None:
 
 
 def _heatmap(examination: Examination) -> str | None:
-    if examination.pixels is None or examination.evidence_map is None:
-        return None
-    from edge_runtime.records.heatmap import overlay
+    from edge_runtime.records.heatmap import overlay_jpeg
 
-    buffer = io.BytesIO()
-    overlay(examination.pixels, examination.evidence_map).save(buffer, format="JPEG", quality=88)
-    return base64.b64encode(buffer.getvalue()).decode()
+    picture = overlay_jpeg(examination)
+    return None if picture is None else base64.b64encode(picture).decode()
 
 
 def _error(identity: object, message: str) -> dict[str, Any]:

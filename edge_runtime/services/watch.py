@@ -23,14 +23,9 @@ from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
-from edge_runtime.records.output import (
-    Conditions,
-    OutputError,
-    RecordWriter,
-    drop_unfinished_line,
-    read_done,
-)
+from edge_runtime.records.output import OutputError
 from edge_runtime.records.record import Record
+from edge_runtime.records.resume import open_output
 from edge_runtime.screener import Screener
 
 # What programs call a file that they have not finished.
@@ -92,15 +87,9 @@ class Watcher:
         if lock is None:
             raise InvalidValueError(f"another watcher writes {settings.output}")
         self._lock = lock
-        self._done: dict[tuple[str, str], str] = {}
-        if os.path.exists(settings.output):
-            point = screener.operating_point
-            conditions = Conditions(
-                screener.bundle.sha256, screener.engine_name, point.name, point.threshold
-            )
-            self._done = read_done(settings.output, settings.format_name, conditions)
-            drop_unfinished_line(settings.output)
-        self._writer = RecordWriter(settings.output, settings.format_name, before=before_record)
+        self._writer, self._done = open_output(
+            settings.output, settings.format_name, screener.conditions, before_record
+        )
         self._seen: dict[str, _Seen] = {}
 
     def close(self) -> None:

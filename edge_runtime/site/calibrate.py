@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from edge_runtime.site.thresholds import (
     table_of_thresholds,
 )
 from edge_runtime.statistics.estimates import Estimate
-from edge_runtime.statistics.metrics import auc_interval, proportion
+from edge_runtime.statistics.metrics import auc_interval, calibration_bins, proportion
 from edge_runtime.statistics.odds import log_odds, probabilities
 
 if TYPE_CHECKING:
@@ -78,6 +78,21 @@ class SiteCalibration:
     policy: str | None
     refusal: str | None  # why no threshold was chosen
     profile: SiteProfile | None
+
+
+@frozen
+class _Screened:
+    """What the model says of the labelled images that it may judge."""
+
+    kept: tuple[LabelledImage, ...]
+    scores: NDArray[np.float64]  # (kept,) log odds before temperature
+    distances: tuple[float, ...]  # of every image that has one
+    refused: int
+    unreadable: int
+
+    @property
+    def positive(self) -> NDArray[np.int64]:
+        return np.array([image.positive for image in self.kept], dtype=np.int64)
 
 
 def read_labels(path: str, folder: str, strata: Sequence[str]) -> list[LabelledImage]:
@@ -133,6 +148,75 @@ def calibrate(
     """
     if not 0 < prevalence < 1:
         raise InvalidValueError(f"prevalence must lie between 0 and 1, got {prevalence}")
+    found = _screen(screener, labelled, workers)
+    positive, scores = found.positive, found.scores
+    positives = int(positive.sum())
+    refitted = min(positives, len(positive) - positives) >= MIN_FOR_TEMPERATURE
+    temperature = round(fit_temperature(scores, positive), 4) if refitted else screener.temperature
+    probability = np.round(probabilities(scores / temperature), 8)
+    chosen, refusal = None, None
+    if policy is not None:
+        try:
+            every = table_of_thresholds(positive, probability, prevalence, costs, limit=10**9)
+            chosen = choose_row(every, policy, positives)
+        except InvalidValueError as error:
+            refusal = str(error)
+    columns = {c: [image.strata[c] for image in found.kept] for c in found.kept[0].strata}
+    threshold = chosen.threshold if chosen else screener.operating_point.threshold
+    manifest = screener.bundle.manifest
+    # What the calibration and the profile both say.
+    common: dict[str, Any] = {
+        "name": name,
+        "model": f"{manifest.name} {manifest.version}",
+        "engine": screener.engine_name,
+        "prevalence": prevalence,
+        "images": len(positive),
+        "positives": positives,
+        "refused": found.refused,
+        "auc": auc_interval(positive, scores),
+        "temperature": temperature,
+        "temperature_refitted": refitted,
+        "strata": strata_of(columns, positive, probability, threshold),
+    }
+    profile = None
+    if policy is not None and chosen is not None:
+        profile = SiteProfile(
+            schema=SCHEMA,
+            bundle_sha256=screener.bundle.sha256,
+            engine_family=screener.engine_family,
+            operating_point=OperatingPoint(
+                "site",
+                chosen.threshold,
+                policy.describe(),
+                name,
+                chosen.sensitivity,
+                chosen.specificity,
+            ),
+            chosen=chosen,
+            reference=make_reference(name, scores / temperature, found.distances, found.refused),
+            **common,
+        )
+    before = np.round(probabilities(scores / screener.temperature), 8)
+    return SiteCalibration(
+        unreadable=found.unreadable,
+        rows=table_of_thresholds(positive, probability, prevalence, costs),
+        bins=tuple(
+            CalibrationBin(b.images, b.mean_probability, proportion(b.positives, b.images))
+            for b in calibration_bins(positive, probability, _BINS)
+        ),
+        bundled=tuple(
+            (p.name, row_at(positive, before, p.threshold, prevalence, costs))
+            for p in manifest.operating_points
+            if p.uncertain is None
+        ),
+        policy=policy.describe() if policy else None,
+        refusal=refusal,
+        profile=profile,
+        **common,
+    )
+
+
+def _screen(screener: Screener, labelled: Sequence[LabelledImage], workers: int) -> _Screened:
     progress = Progress(len(labelled))
     kept: list[LabelledImage] = []
     logits, distances = [], []
@@ -151,97 +235,14 @@ def calibrate(
             kept.append(image)
             logits.append(log_odds(record.probability) * screener.temperature)
     progress.clear()
-    positive = np.array([image.positive for image in kept], dtype=np.int64)
-    positives = int(positive.sum())
+    positives = sum(image.positive for image in kept)
     if min(positives, len(kept) - positives) < MIN_OF_EACH:
         raise InvalidValueError(
             f"{positives} images with disease and {len(kept) - positives} without could be "
             f"screened ({refused} refused, {unreadable} unreadable); at least {MIN_OF_EACH} of "
             "each are needed to say anything"
         )
-    scores = np.array(logits)
-    refitted = min(positives, len(kept) - positives) >= MIN_FOR_TEMPERATURE
-    temperature = round(fit_temperature(scores, positive), 4) if refitted else screener.temperature
-    probability = np.round(probabilities(scores / temperature), 8)
-    rows = table_of_thresholds(positive, probability, prevalence, costs)
-    auc = auc_interval(positive, scores)
-    profile, refusal, chosen = None, None, None
-    if policy is not None:
-        try:
-            every = table_of_thresholds(positive, probability, prevalence, costs, limit=10**9)
-            chosen = choose_row(every, policy, positives)
-        except InvalidValueError as error:
-            refusal = str(error)
-    columns = {c: [image.strata[c] for image in kept] for c in (kept[0].strata if kept else {})}
-    threshold = chosen.threshold if chosen else screener.operating_point.threshold
-    strata = strata_of(columns, positive, probability, threshold)
-    manifest = screener.bundle.manifest
-    if policy is not None and chosen is not None:
-        profile = SiteProfile(
-            schema=SCHEMA,
-            name=name,
-            bundle_sha256=screener.bundle.sha256,
-            model=f"{manifest.name} {manifest.version}",
-            engine=screener.engine_name,
-            engine_family=screener.engine_family,
-            images=len(kept),
-            positives=positives,
-            refused=refused,
-            prevalence=prevalence,
-            temperature=temperature,
-            temperature_refitted=refitted,
-            operating_point=OperatingPoint(
-                "site",
-                chosen.threshold,
-                policy.describe(),
-                name,
-                chosen.sensitivity,
-                chosen.specificity,
-            ),
-            auc=auc,
-            chosen=chosen,
-            strata=strata,
-            reference=make_reference(name, scores / temperature, distances, refused),
-        )
-    before = np.round(probabilities(scores / screener.temperature), 8)
-    return SiteCalibration(
-        name=name,
-        model=f"{manifest.name} {manifest.version}",
-        engine=screener.engine_name,
-        prevalence=prevalence,
-        images=len(kept),
-        positives=positives,
-        refused=refused,
-        unreadable=unreadable,
-        auc=auc,
-        temperature=temperature,
-        temperature_refitted=refitted,
-        rows=rows,
-        bins=_bins(positive, probability),
-        bundled=tuple(
-            (p.name, row_at(positive, before, p.threshold, prevalence, costs))
-            for p in manifest.operating_points
-            if p.uncertain is None
-        ),
-        strata=strata,
-        policy=policy.describe() if policy else None,
-        refusal=refusal,
-        profile=profile,
-    )
-
-
-def _bins(
-    positive: NDArray[np.int64], probability: NDArray[np.float64]
-) -> tuple[CalibrationBin, ...]:
-    found = []
-    index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    for i in range(_BINS):
-        mask = index == i
-        if mask.any():
-            count, sick = int(mask.sum()), int(positive[mask].sum())
-            mean = float(probability[mask].mean())
-            found.append(CalibrationBin(count, mean, proportion(sick, count)))
-    return tuple(found)
+    return _Screened(tuple(kept), np.array(logits), tuple(distances), refused, unreadable)
 
 
 def render_text(result: SiteCalibration) -> str:

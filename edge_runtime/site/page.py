@@ -6,15 +6,11 @@ import html
 from collections.abc import Sequence
 
 from edge_runtime.bundle.site_profile import ThresholdRow
+from edge_runtime.records.html_page import html_page
 from edge_runtime.site.calibrate import SiteCalibration
 
 _SIZE, _MARGIN = 300, 40
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>Site calibration: @NAME@</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'">
-<style>
+_STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 1.5rem auto }
 table { border-collapse: collapse; display: block; overflow-x: auto }
 td, th { border-bottom: 1px solid #ddd; padding: .2rem .6rem; text-align: right }
@@ -23,9 +19,6 @@ td, th { white-space: nowrap; font-variant-numeric: tabular-nums }
 .refused { border-color: #b3261e }
 .plots { display: flex; flex-wrap: wrap; gap: 1rem } svg text { font: 11px system-ui, sans-serif }
 .chosen { background: #e7f3ea }
-</style></head><body>
-@BODY@
-</body></html>
 """
 
 
@@ -61,8 +54,7 @@ def render_page(result: SiteCalibration) -> str:
         f"<h2>Every threshold, at a prevalence of {result.prevalence:.1%}</h2>",
         _table([("", row) for row in result.rows], chosen),
     ]
-    page = _PAGE.replace("@NAME@", html.escape(result.name))
-    return page.replace("@BODY@", "\n".join(parts))
+    return html_page(f"Site calibration: {result.name}", "\n".join(parts), _STYLE)
 
 
 def _verdict(result: SiteCalibration, chosen: ThresholdRow | None) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -195,6 +196,8 @@ def _cumulative(
     return np.cumsum(label)[last_of_tie], np.cumsum(~label)[last_of_tie]
 
 
+# Tables of thresholds ask for the same counts again and again.
+@lru_cache(maxsize=4096)
 def proportion(successes: int, trials: int) -> Estimate:
     """A proportion with its exact 95 % interval; (nan, 0, 1) where there were no trials.
 
@@ -222,6 +225,27 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike) -> float:
     return float(np.mean((probability - label) ** 2))
 
 
+@frozen
+class Bin:
+    """Images whose probability lies in one of equal parts of [0, 1]."""
+
+    images: int
+    positives: int
+    mean_probability: float
+
+
+def calibration_bins(labels: ArrayLike, probabilities: ArrayLike, bins: int) -> tuple[Bin, ...]:
+    """What a calibration curve is drawn from; empty bins are left out."""
+    label, probability = _checked(labels, probabilities)
+    index = np.minimum((probability * bins).astype(int), bins - 1)
+    masks = (index == b for b in range(bins))
+    return tuple(
+        Bin(int(mask.sum()), int(label[mask].sum()), float(probability[mask].mean()))
+        for mask in masks
+        if mask.any()
+    )
+
+
 def expected_calibration_error(
     labels: ArrayLike, probabilities: ArrayLike, bins: int = 15
 ) -> float:
@@ -229,14 +253,9 @@ def expected_calibration_error(
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (15 bins).
     """
-    label, probability = _checked(labels, probabilities)
-    index = np.minimum((probability * bins).astype(int), bins - 1)
-    error = 0.0
-    for b in range(bins):
-        inside = index == b
-        if inside.any():
-            error += inside.mean() * abs(label[inside].mean() - probability[inside].mean())
-    return float(error)
+    found = calibration_bins(labels, probabilities, bins)
+    total = sum(b.images for b in found)
+    return sum(b.images / total * abs(b.positives / b.images - b.mean_probability) for b in found)
 
 
 def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -288,10 +307,12 @@ def _binomial_cdf(k: int, n: int, p: float) -> float:
     if p >= 1:
         return 1.0 if k >= n else 0.0
     i = np.arange(k + 1)
-    log_choose = _log_factorials(n)[n] - _log_factorials(n)[i] - _log_factorials(n)[n - i]
+    log_factorials = _log_factorials(n)
+    log_choose = log_factorials[n] - log_factorials[i] - log_factorials[n - i]
     return float(np.exp(log_choose + i * math.log(p) + (n - i) * math.log1p(-p)).sum())
 
 
+@lru_cache(maxsize=64)
 def _log_factorials(n: int) -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, n + 1)))])
 

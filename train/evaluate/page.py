@@ -16,7 +16,7 @@ from PIL import Image
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.records.heatmap import overlay
 from edge_runtime.statistics.estimates import Estimate
-from edge_runtime.statistics.metrics import precision_recall_curve, roc_curve
+from edge_runtime.statistics.metrics import calibration_bins, precision_recall_curve, roc_curve
 from train.data.dataset import read_bytes
 from train.evaluate.figures import Evaluation, probabilities
 from train.page import Page
@@ -55,7 +55,7 @@ def write_page(
         page.plot(figure, name)
         figure.savefig(output / f"{name}.svg", metadata={"Date": None})
     if history.exists():
-        from train.fit.curves import draw_learning
+        from train.run.curves import draw_learning
 
         figure = draw_learning(json.loads(history.read_text(encoding="utf-8")))
         page.heading("Learning curves")
@@ -155,20 +155,16 @@ def _draw_calibration(scores: Scores, probability: NDArray[np.float64], e: Evalu
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     (left, right) = figure.subplots(1, 2)
     edges = np.linspace(0, 1, _BINS + 1)
-    index = np.minimum((probability * _BINS).astype(int), _BINS - 1)
-    filled = [b for b in range(_BINS) if (index == b).any()]
+    points = [
+        (b.mean_probability, b.positives / b.images, b.images)
+        for b in calibration_bins(scores.positive, probability, _BINS)
+    ]
     left.plot([0, 1], [0, 1], color="0.7", linewidth=0.8)
-    left.plot(
-        [probability[index == b].mean() for b in filled],
-        [scores.positive[index == b].mean() for b in filled],
-        "o-",
-    )
-    for b in filled:
+    left.plot([x for x, _, _ in points], [y for _, y, _ in points], "o-")
+    for x, y, images in points:
         left.annotate(
-            str((index == b).sum()),
-            (probability[index == b].mean(), scores.positive[index == b].mean()),
-            textcoords="offset points", xytext=(4, -10), fontsize="small",
-        )  # fmt: skip
+            str(images), (x, y), textcoords="offset points", xytext=(4, -10), fontsize="small"
+        )
     error = e.expected_calibration_error.value
     left.set(xlabel="mean probability", ylabel="share with pneumonia",
              title=f"calibration, error {error:.3f}")  # fmt: skip

@@ -26,13 +26,13 @@ from edge_runtime.statistics.odds import probabilities
 from train.data.arrays import Arrays, split_data
 from train.data.dataset import Split
 from train.fit.batches import TrainingBatches
-from train.fit.curves import draw_curves
 from train.fit.hardware import Hardware
 from train.fit.optimise import compile_phase, learning_rates
 from train.fit.teacher import Teacher, load_finished
 from train.network.build import build_network
 from train.network.narrow import narrow
 from train.recipe import Optimisation, Recipe, load_recipe
+from train.run.curves import draw_curves
 from train.run.folder import RunFolder, State, describe_run
 from train.run.scores import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
 

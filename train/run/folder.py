@@ -11,8 +11,8 @@ snapshots/       weights of the best and the last epochs
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.errors import InvalidValueError
@@ -125,18 +126,13 @@ def describe_run(
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON so that the file is either the old or the new one, never half of it."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(str(path), (json.dumps(value, indent=1) + "\n").encode())
 
 
 def _save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "wb") as file:
-        cast(Any, np.savez)(file, **arrays)  # numpy's stubs take the names for its own
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    buffer = io.BytesIO()
+    cast(Any, np.savez)(buffer, **arrays)  # numpy's stubs take the names for its own
+    write_whole(str(path), buffer.getvalue())
 
 
 def _source_commit() -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import os
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.basics.files import write_whole
 from edge_runtime.errors import InvalidValueError
 from train.data.dataset import Sample, patient_of
 
@@ -56,10 +57,9 @@ def read_scores(path: Path) -> Scores:
 
 def write_scores(path: Path, scores: Scores) -> None:
     """The inverse of `read_scores`."""
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["path", "kind", *(f"logit{i}" for i in range(scores.logits.shape[1]))])
-        for sample, row in zip(scores.samples, scores.logits, strict=True):
-            writer.writerow([sample.path, sample.kind, *(f"{v:.6f}" for v in row)])
-    os.replace(temporary, path)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["path", "kind", *(f"logit{i}" for i in range(scores.logits.shape[1]))])
+    for sample, row in zip(scores.samples, scores.logits, strict=True):
+        writer.writerow([sample.path, sample.kind, *(f"{v:.6f}" for v in row)])
+    write_whole(str(path), text.getvalue().encode())

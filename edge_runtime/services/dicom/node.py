@@ -36,8 +36,8 @@ from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
 from edge_runtime.images.file import MAX_FILE_BYTES, read_file
-from edge_runtime.records.output import Conditions, RecordWriter, drop_unfinished_line, read_done
 from edge_runtime.records.record import Examination, Record
+from edge_runtime.records.resume import open_output
 from edge_runtime.screener import Screener
 from edge_runtime.services.dicom.objects import make_report, make_secondary_capture
 
@@ -109,15 +109,10 @@ class DicomNode:
                     os.makedirs(folder, mode=0o700, exist_ok=True)
         except OSError as error:
             raise InvalidValueError(f"{error.filename}: {error.strerror}") from error
-        self._done: set[str] = set()  # content that has its record from an earlier run
-        if os.path.exists(settings.output):
-            point = screener.operating_point
-            conditions = Conditions(
-                screener.bundle.sha256, screener.engine_name, point.name, point.threshold
-            )
-            self._done = {sha for _, sha in read_done(settings.output, "jsonl", conditions)}
-            drop_unfinished_line(settings.output)
-        self._writer = RecordWriter(settings.output, "jsonl", before=before_record)
+        self._writer, done = open_output(
+            settings.output, "jsonl", screener.conditions, before_record
+        )
+        self._done = {sha256 for _, sha256 in done}  # content that has its record already
         self._writing = threading.Lock()
         self._todo: queue.Queue[str | None] = queue.Queue()
         self._server: Any = None

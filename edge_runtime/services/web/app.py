@@ -33,7 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime import __version__
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.records.heatmap import heat_layer, overlay
+from edge_runtime.records.heatmap import heat_layer, overlay_jpeg
 from edge_runtime.records.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.screener import Screener
@@ -79,12 +79,12 @@ class ApiError(Exception):
 def make_app(
     screener: Screener,
     settings: ServeSettings,
-    on_record: Callable[[Record], None] = lambda record: None,
+    before_record: Callable[[Record], None] = lambda record: None,
 ) -> Starlette:
-    """The ASGI application. `on_record` sees every record before it is answered."""
+    """The ASGI application; `before_record` sees every record before its answer (an audit log)."""
     manifest = screener.bundle.manifest
     metrics = Metrics(manifest.name, manifest.version, screener.engine_name)
-    service = _Service(screener, settings, metrics, on_record)
+    service = _Service(screener, settings, metrics, before_record)
     static = {path: _static(*page) for path, page in _PAGES.items()}
 
     async def page(request: Request) -> Response:
@@ -153,10 +153,10 @@ class _Service:
         screener: Screener,
         settings: ServeSettings,
         metrics: Metrics,
-        on_record: Callable[[Record], None],
+        before_record: Callable[[Record], None],
     ) -> None:
         self._screener, self._settings, self._metrics = screener, settings, metrics
-        self._on_record = on_record
+        self._before_record = before_record
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="serve")
         self._held = 0  # images being received, waiting or being screened
         self.ready = False
@@ -220,7 +220,7 @@ class _Service:
                 metrics.in_progress -= 1
             record = examination.record
             metrics.result(record.status, record.decision, time.perf_counter() - start)
-            self._on_record(record)
+            self._before_record(record)
             return examination
 
         metrics.waiting += 1
@@ -277,10 +277,9 @@ def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
         height, width = (3 * side for side in examination.pixels.shape[:2])
         image = Image.fromarray(np.ascontiguousarray(examination.pixels[:, :, 0]))
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    else:
-        image = overlay(examination.pixels, examination.evidence_map)
-    image.save(buffer, "JPEG", quality=88)
-    return buffer.getvalue(), "image/jpeg"
+        image.save(buffer, "JPEG", quality=88)
+        return buffer.getvalue(), "image/jpeg"
+    return overlay_jpeg(examination) or b"", "image/jpeg"
 
 
 class _Guard:

@@ -64,7 +64,7 @@ def test_the_page_speaks_the_language_and_keeps_the_numbers(
     assert refused.record.status == "rejected"
     point = manifest.operating_points[0]
     text = write_report([*examinations, refused], manifest, point, language=language)
-    assert f"<html lang={language}>" in text
+    assert f'<html lang="{language}">' in text
     keys = ["title", "caution", "all", "failed", "refused", "picture"]
     for key in [f"report.{key}" for key in keys] + ["decision.pneumonia", "flag.low_contrast"]:
         assert html.escape(say(key, language)) in text

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.cli import main
+from edge_runtime.basics.verbs import parse_verb
+from edge_runtime.cli import VERBS, main
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import no_network
 
@@ -24,9 +25,7 @@ def test_units_are_valid_and_their_commands_parse(unit: Path, tmp_path: Path) ->
     text = unit.read_text(encoding="utf-8")
     command = next(line for line in text.splitlines() if line.startswith("ExecStart="))
     words = command.removeprefix("ExecStart=").split()[1:]
-    from edge_runtime.cli import _parser
-
-    assert _parser(words).parse_args(words).verb == words[0]
+    assert parse_verb("cxr-edge", None, VERBS, words).verb == words[0]
     for setting in ("ProtectSystem=strict", "MemoryMax=", "NoNewPrivileges=yes"):
         assert setting in text
     assert ("PrivateNetwork=yes" in text) == ("watch" in unit.name)

@@ -97,7 +97,7 @@ def test_no_more_is_read_than_can_be_worked_on(pictures: list[bytes]) -> None:
     thread = threading.Thread(
         target=serve_pipe,
         args=(Screener.load(force=True), source, target, 1),
-        kwargs={"on_record": lambda record: release.wait(60)},
+        kwargs={"before_record": lambda record: release.wait(60)},
     )
     thread.start()
     time.sleep(1)

@@ -169,11 +169,11 @@ def test_the_verb_compares_with_the_bundle(
 
 def test_a_reference_that_is_no_distribution_is_refused() -> None:
     good = make_reference("r", [1.0, 2.0], [1.0, 2.0], 0)
-    good.check("x")
+    good.check()
     for broken in (
         Reference("r", 2, good.logits[:-1], good.ood_scores, 0),
         Reference("r", 2, good.logits[::-1], good.ood_scores, 0),
         Reference("r", 2, good.logits, good.ood_scores, 3),
     ):
         with pytest.raises(InvalidValueError):
-            broken.check("x")
+            broken.check()
