@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format bench train export audit scorecard wheelhouse clean
+.PHONY: help demo test fuzz lint format prove bench train export audit scorecard wheelhouse clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ export: $(VENV)/.dev  ## export RUN as BUNDLE, if the verification gate lets it
 
 bench: $(VENV)/.dev  ## measure BUNDLE, write docs/benchmarks.md and build/benchmarks.html
 	$(BIN)/python -m benchmarks all --bundle $(BUNDLE) --run $(RUN) --data $(dir $(DATA:/=))
+
+prove: $(VENV)/.dev  ## measure the shipped models again, from their float models, against every document: DATA=
+	$(BIN)/python -m benchmarks prove --data $(dir $(DATA:/=))
 
 audit: $(VENV)/.dev  ## what DATA holds and what is wrong with it: build/audit/index.html
 	$(BIN)/python -m train audit --data $(DATA) --output build/audit

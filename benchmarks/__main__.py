@@ -52,12 +52,20 @@ VERBS = {
         "benchmarks.pages.scorecard",
         "every finished recipe beside what others reported, as one page",
     ),
+    "documents": (
+        "benchmarks.pages.documents",
+        "the figures in README.md and docs/, between their marks; --check compares",
+    ),
+    "prove": (
+        "benchmarks.prove",
+        "everything that is said of the shipped models, measured again from their float models",
+    ),
     "all": (
         "benchmarks.everything",
         "every benchmark that this machine has the parts for, then the report",
     ),
     "report": (
-        "benchmarks.pages.report",
+        "benchmarks.pages.all_results",
         "one Markdown file and one HTML page of all results in a folder",
     ),
 }

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from benchmarks.arguments import add_report_paths
-from benchmarks.pages.report import run_report
+from benchmarks.pages.all_results import run_report
 from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
 
 

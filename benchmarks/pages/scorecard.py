@@ -15,7 +15,7 @@ import dataclasses
 import json
 import shutil
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,16 @@ class Row:
 
     def point(self, name: str) -> PointMetrics:
         return next(p for p in self.test.points if p.name == name)
+
+
+SPREADS: dict[str, Callable[[Row], float | None]] = {
+    "test_AUC": lambda row: row.test.auc.value,
+    "accuracy_at_balanced": lambda row: row.point("balanced").accuracy.value,
+    "sensitivity_at_screening": lambda row: row.point("screening").sensitivity.value,
+    "specificity_at_screening": lambda row: row.point("screening").specificity.value,
+    "specificity_at_sensitivity_0.989": lambda row: row.test.specificity_at_sensitivity_0_989,
+    "external_AUC": lambda row: row.external.auc.value if row.external else None,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -205,26 +215,24 @@ def _seeds(rows: Sequence[Row]) -> list[str]:
     for recipe, members in groups.items():
         if len(members) < 2:
             continue
-        figures = {
-            "test AUC": [m.test.auc.value for m in members],
-            "accuracy at balanced": [m.point("balanced").accuracy.value for m in members],
-            "sensitivity at screening": [m.point("screening").sensitivity.value for m in members],
-            "specificity at screening": [m.point("screening").specificity.value for m in members],
-            "specificity at sensitivity 0.989": [
-                m.test.specificity_at_sensitivity_0_989 for m in members
-            ],
-            "external AUC": [m.external.auc.value for m in members if m.external],
-        }
         listed = ", ".join(
-            f"{name} {np.mean(v):.4f} ± {np.std(v, ddof=1):.4f}"
-            for name, v in figures.items()
-            if len(v) > 1
+            f"{name.replace('_', ' ')} {spread}"
+            for name in SPREADS
+            if (spread := spread_over_seeds(members, name))
         )
         lines += [
             f"`{recipe}`, {len(members)} seeds, mean ± standard deviation: {listed}.",
             "",
         ]
     return lines
+
+
+def spread_over_seeds(rows: Sequence[Row], name: str) -> str:
+    """Mean and standard deviation of one of SPREADS; "" where fewer than two rows have it."""
+    values = [value for row in rows if (value := SPREADS[name](row)) is not None]
+    if len(values) < 2:
+        return ""
+    return f"{np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}"
 
 
 def _here(system: System, rows: Sequence[Row]) -> str:

@@ -15,7 +15,7 @@ from benchmarks.accuracy import layers
 from benchmarks.accuracy.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from benchmarks.accuracy.layers import LayersResult, measure_layers
 from benchmarks.accuracy.robustness import Cell, RobustnessResult
-from benchmarks.pages.report import run_report
+from benchmarks.pages.all_results import run_report
 from benchmarks.speed import counted
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import draw_phantom, phantom_jpeg

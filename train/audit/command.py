@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from train.audit.report import run_audit
+    from train.audit.findings import run_audit
 
     run_audit(arguments.data, arguments.output)
     return 0

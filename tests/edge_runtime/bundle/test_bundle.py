@@ -13,6 +13,7 @@ import pytest
 
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.manifest import dump_manifest, parse_manifest
+from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.errors import BundleError, EngineError, InvalidValueError
 from edge_runtime.screener import Screener
 from tests.conftest import ROOT
@@ -156,3 +157,31 @@ def test_a_folder_without_manifest_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_operating_point_is_refused_with_those_there_are(bundle: Path) -> None:
     with pytest.raises(InvalidValueError, match="screening, balanced"):
         Screener.load(bundle, operating_point="strict")
+
+
+def test_a_shipped_name_is_a_bundle_and_a_path_is_a_folder(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_bundle("default").sha256 == load_bundle().sha256 == load_bundle(bundle).sha256
+    for name in SHIPPED:
+        assert load_bundle(name).manifest.version
+    with pytest.raises(BundleError, match="is not a model bundle"):
+        load_bundle("./small")
+    with pytest.raises(BundleError, match="is not a model bundle"):
+        load_bundle(Path("small"))
+    (tmp_path / "small").mkdir()  # a folder of films, say
+    load_bundle("small")
+    (tmp_path / "small" / "manifest.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"write \./small for the folder"):
+        load_bundle("small")
+
+
+def test_shipped_bundles_are_told_apart_and_small() -> None:
+    manifests = {name: load_bundle(name).manifest for name in SHIPPED}
+    assert len({m.name for m in manifests.values()}) == 3
+    assert len({m.version for m in manifests.values()}) == 1
+    files = {n: sum(f.size_bytes for f in m.files) for n, m in manifests.items()}
+    assert files["small"] + files["tiny"] < 4_000_000
+    for manifest in manifests.values():
+        assert manifest.quality is not None and len(manifest.known_answers) >= 3

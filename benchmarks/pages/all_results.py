@@ -63,15 +63,27 @@ def run_report(results: Path, output: Path, page: Path) -> None:
     Raises:
         InvalidValueError: It holds none of the results.
     """
+    text, shown = render(results, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
+    page.parent.mkdir(parents=True, exist_ok=True)
+    shown.write(page)
+    print(f"{output}, {page}")
+
+
+def render(results: Path, output: Path) -> tuple[str, Page]:
+    """The Markdown as it is to stand at `output`, and the page.
+
+    Raises:
+        InvalidValueError: `results` holds none of the results.
+    """
     markdown = ["# Benchmarks", "", _INTRODUCTION, ""]
     shown = Page("cxr-edge benchmarks")
     shown.text(_INTRODUCTION)
-    found = 0
     for title, name, plots, verb in _SECTIONS:
         table = results / f"{name}.md"
         if not table.is_file():
             continue
-        found += 1
         text = table.read_text(encoding="utf-8").strip()
         pictures = [p for p in (table.parent / f"{plot}.svg" for plot in plots) if p.is_file()]
         command = f"python -m benchmarks {verb} --output {results}/{Path(name).parent}"
@@ -83,13 +95,9 @@ def run_report(results: Path, output: Path, page: Path) -> None:
         shown.markdown(text)
         for picture in pictures:
             shown.drawing(picture, title)
-    if not found:
+    if len(markdown) == 4:
         raise InvalidValueError(f"{results} holds no results of this project's benchmarks")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text("\n".join(markdown).rstrip() + "\n", encoding="utf-8")
-    page.parent.mkdir(parents=True, exist_ok=True)
-    shown.write(page)
-    print(f"{found} sections: {output}, {page}")
+    return "\n".join(markdown).rstrip() + "\n", shown
 
 
 def _relative(picture: Path, output: Path) -> str:

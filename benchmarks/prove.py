@@ -1,0 +1,263 @@
+"""Everything that is said of the shipped models, measured again from their float models.
+
+    make prove DATA=chest_xray        or
+    python -m benchmarks prove --data FOLDER_WITH_chest_xray_AND_nih_external
+
+needs no training and no earlier result. In order:
+
+1. `export` from models/float/NAME: is it the shipped bundle, byte for byte, model card included?
+2. accuracy, corruptions, layers and choices, and the scorecard's rows, as the documents' commands
+   measure them: are they what docs/results holds, in every digit that a document shows?
+3. README.md and docs/: do they say what docs/results holds?
+
+Exit status 1 if an answer is no. Times are not measured: they are another machine's. A bundle that
+differs where other versions of the converters are installed is said, and is no failure; its figures
+have to be the same all the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from benchmarks.pages.documents import compare as compare_marks
+from benchmarks.pages.documents import documents
+from benchmarks.pages.report import render
+from benchmarks.pages.scorecard import read_rows, scorecard
+from edge_runtime.basics.versions import installed_versions
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.shipped import SHIPPED
+from edge_runtime.errors import InvalidValueError
+
+ROOT = Path(__file__).parents[1]
+FLOAT_MODELS = ROOT / "models" / "float"
+RESULTS = ROOT / "docs" / "results"
+# Another machine's, or follows from it.
+_TIMES = frozenset({"ms", "infer_ms", "on_frontier", "engine", "machine", "model"})
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
+    parser.epilog = "example: python -m benchmarks prove --data ../shared/data"
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with chest_xray/ and nih_external/"
+    )
+    parser.add_argument("--output", type=Path, default=Path("build/prove"))
+    parser.add_argument(
+        "--only", choices=SHIPPED, action="append", help="this model alone; may be given again"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    names = tuple(arguments.only or SHIPPED)
+    answers: list[Answer] = []
+    steps: list[Step] = [*map(_Bundle, names), *_measurements(names), _Documents()]
+    for step in steps:
+        print(f"== {step.title}", file=sys.stderr, flush=True)
+        start = time.monotonic()
+        found = list(step.differences(arguments.data, arguments.output))
+        answers.append(Answer(step.title, found, time.monotonic() - start))
+        for line in found:
+            print(f"   {line}", file=sys.stderr)
+    for answer in answers:
+        print(f"{answer.title:44} {answer.verdict}, {answer.seconds:.0f} s")
+    return int(any(answer.failed for answer in answers))
+
+
+class Step(Protocol):
+    """Something to prove."""
+
+    @property
+    def title(self) -> str: ...
+
+    def differences(self, data: Path, output: Path) -> Iterator[str]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What one step found; a difference that begins with "note: " is no failure."""
+
+    title: str
+    differences: list[str]
+    seconds: float
+
+    @property
+    def failed(self) -> bool:
+        return any(not line.startswith("note: ") for line in self.differences)
+
+    @property
+    def verdict(self) -> str:
+        if self.failed:
+            return f"DIFFERS in {len(self.differences)} places"
+        return "the same figures, see notes" if self.differences else "the same"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Bundle:
+    """Is the shipped bundle what its float model gives?"""
+
+    name: str
+
+    @property
+    def title(self) -> str:
+        return f"bundle {self.name}"
+
+    def differences(self, data: Path, output: Path) -> Iterator[str]:
+        shipped = load_bundle(self.name)
+        made = output / "bundles" / self.name
+        manifest = shipped.manifest
+        _call(
+            "export", FLOAT_MODELS / self.name, "--data", data / "chest_xray", "--output", made,
+            "--name", manifest.name, "--version", manifest.version, "--force",
+        )  # fmt: skip
+        recorded = manifest.provenance["export_versions"]
+        here = installed_versions(recorded)
+        others = [
+            f"{k} {here.get(k)} instead of {v}" for k, v in recorded.items() if here.get(k) != v
+        ]
+        prefix = f"note: with {', '.join(others)}: " if others else ""
+        for file in sorted(p.name for p in Path(shipped.folder).iterdir()):
+            ours, theirs = (made / file).read_bytes(), (Path(shipped.folder) / file).read_bytes()
+            if ours == theirs:
+                continue
+            if file != "manifest.json":
+                count = sum(a != b for a, b in zip(ours, theirs, strict=False))
+                yield (
+                    f"{prefix}{file}: {count} of {len(theirs)} bytes, lengths {len(ours)} and "
+                    f"{len(theirs)}"
+                )
+                continue
+            for line in _differing(json.loads(theirs), json.loads(ours), "manifest", digits=None):
+                yield prefix + line
+
+
+@dataclasses.dataclass(frozen=True)
+class _Measurement:
+    """One command of the documents, into a folder of its own, against what docs/results holds."""
+
+    title: str
+    command: tuple[object, ...]  # DATA/… and MADE/… stand for the data and the bundles
+    file: str  # of the result, below the command's --output
+    kept: Path  # the same in this repository
+    only: tuple[str, ...] = ()  # bundles, where the file has rows of others too
+
+    def differences(self, data: Path, output: Path) -> Iterator[str]:
+        target = output / "results" / self.kept.relative_to(RESULTS).with_suffix("")
+        words = [
+            data / word[5:] if str(word).startswith("DATA/")
+            else output / "bundles" / word[5:] if str(word).startswith("MADE/")
+            else word
+            for word in map(str, self.command)
+        ]  # fmt: skip
+        _call(*words, "--output", target, allowed=(0, 1))
+        found = json.loads((target / self.file).read_text(encoding="utf-8"))
+        kept = json.loads(self.kept.read_text(encoding="utf-8"))
+        if self.only:
+            kept["points"] = [p for p in kept["points"] if p["bundle"] in self.only]
+            for document in (found, kept):  # their order is that of the times
+                document["points"].sort(key=lambda p: (p["bundle"], p["precision"]))
+        yield from _differing(kept, found, self.kept.stem, digits=4)
+
+
+def _measurements(names: tuple[str, ...]) -> Iterator[_Measurement]:
+    test, nih = "DATA/chest_xray/test", "DATA/nih_external"
+    if "default" in names:
+        pair = ("--bundle", "MADE/default", "--float", "MADE/default-float")
+        for title, verb, folder, where in (
+            ("accuracy, test", "accuracy", test, "test"),
+            ("accuracy, another hospital", "accuracy", nih, "nih"),
+            ("corruptions, test", "robustness", test, "robustness"),
+            ("corruptions, another hospital", "robustness", nih, "robustness-nih"),
+            ("layers", "layers", "DATA/chest_xray/val", "layers"),
+        ):
+            yield _Measurement(
+                title,
+                ("benchmarks", verb, *pair, "--data", folder),
+                f"{verb}.json",
+                RESULTS / where / f"{verb}.json",
+            )
+        yield _Measurement(
+            "choices of the export",
+            ("benchmarks", "choices", FLOAT_MODELS / "default", "--data", "DATA/chest_xray"),
+            "choices.json",
+            RESULTS / "choices" / "choices.json",
+        )
+    yield _Measurement(
+        "frontier: AUC and size",
+        ("benchmarks", "pareto", *(f"MADE/{name}" for name in names), "--data", test),
+        "pareto.json",
+        RESULTS / "pareto" / "pareto.json",
+        names,
+    )
+    for name in names:
+        for part, folder in (
+            ("validation", "DATA/chest_xray"), ("test", "DATA/chest_xray"), ("external", nih)
+        ):  # fmt: skip
+            yield _Measurement(
+                f"scorecard, {name}, {part}",
+                ("train", "evaluate", FLOAT_MODELS / name, "--part", part, "--data", folder),
+                "evaluation.json",
+                RESULTS / "recipes" / f"{name}-seed1" / f"{part}.json",
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Documents:
+    """Do the documents say what docs/results holds?"""
+
+    title = "README.md and docs/"
+
+    def differences(self, data: Path, output: Path) -> Iterator[str]:
+        for path in documents():
+            for line in compare_marks(path.read_text(encoding="utf-8"), RESULTS):
+                yield f"{path.name}: {line}"
+        made = {
+            "results.md": scorecard(read_rows(RESULTS / "recipes")),
+            "benchmarks.md": render(Path("docs/results"), ROOT / "docs" / "benchmarks.md")[0],
+        }
+        for page, text in made.items():
+            if text != (ROOT / "docs" / page).read_text(encoding="utf-8"):
+                yield f"docs/{page} is not what its command writes from docs/results"
+
+
+def _differing(kept: Any, found: Any, place: str, digits: int | None) -> Iterator[str]:
+    """Where two JSON documents differ; numbers to `digits` digits, or exactly."""
+    if isinstance(kept, dict) and isinstance(found, dict):
+        for key in sorted(set(kept) | set(found)):
+            if digits is not None and key in _TIMES:
+                continue
+            if (key in kept) != (key in found):
+                yield f"{place}.{key}: only {'kept' if key in kept else 'measured'}"
+            else:
+                yield from _differing(kept[key], found[key], f"{place}.{key}", digits)
+    elif isinstance(kept, list) and isinstance(found, list) and len(kept) == len(found):
+        for i, (a, b) in enumerate(zip(kept, found, strict=True)):
+            yield from _differing(a, b, f"{place}[{i}]", digits)
+    elif _shown(kept, digits) != _shown(found, digits):
+        yield f"{place}: kept {_short(kept)}, measured {_short(found)}"
+
+
+def _shown(value: Any, digits: int | None) -> Any:
+    number = isinstance(value, float) and digits is not None
+    # Without the sign of a zero.
+    return f"{round(value, digits or 0) + 0.0:.{digits}f}" if number else value
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _call(module: object, *words: object, allowed: tuple[int, ...] = (0,)) -> None:
+    command = [sys.executable, "-m", str(module), *map(str, words)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode not in allowed:
+        raise InvalidValueError(f"ended with {done.returncode}: {' '.join(command)}")
