@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,14 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 
 RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Some images of every batch: as many of each kind, whatever their numbers."""
+
+    sources: tuple[str, ...]
+    images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +35,12 @@ class Data:
     # (i, n): hold out the i-th of n blocks of each series of file names, in order of number. The
     # public test split is the first block of each series, so block 0 is what lies next to it.
     block: tuple[int, int] = (0, 0)
+    # What findings of a table are called here; "" leaves a finding's films out.
+    findings: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    held_out: tuple[str, ...] = ()  # sources that training never sees, nor validation
+    # What each batch is made of; without it, all films once an epoch in random order.
+    mix: tuple[Share, ...] = ()
+    steps: int = 0  # batches an epoch, where they are mixed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +93,11 @@ class Augmentation:
     histogram_swap: float = 0.0
     spectrum_swap: float = 0.0
     frame_swap: float = 0.0
+    # Probabilities, in mixed batches, of moving the lungs into the frame of another film of any
+    # label: of lungs that were cut out, and of whole films; and that the frame may be any source's.
+    graft_cut: float = 0.0
+    graft_whole: float = 0.0
+    graft_any_source: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +123,14 @@ class Optimisation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Evidence:
+    """What the evidence map is taught, beside what its mean says. See fit/evidence.py."""
+
+    outside: float = 0.0  # weight of evidence outside of the lungs' field
+    boxes: float = 0.0  # weight of evidence inside the boxes of findings, and not beside them
+
+
+@dataclasses.dataclass(frozen=True)
 class Distillation:
     """Learning from finished runs as well as from the labels. See teacher.py."""
 
@@ -117,11 +144,12 @@ class Recipe:
     description: str
     seed: int = 1
     input: InputSpec = dataclasses.field(default_factory=lambda: InputSpec(224, 224))
-    data: Data = Data()
+    data: Data = dataclasses.field(default_factory=Data)
     network: Network = Network()
     augmentation: Augmentation = Augmentation()
     optimisation: Optimisation = Optimisation()
     distillation: Distillation = Distillation()
+    evidence: Evidence = Evidence()
 
 
 def recipe_names() -> list[str]:

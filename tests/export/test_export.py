@@ -15,6 +15,7 @@ import pytest
 from edge_runtime import Screener
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
 from edge_runtime.statistics.metrics import auc, proportion
 from export.representative import choose_representative
@@ -99,8 +100,14 @@ def test_the_score_from_the_map_has_finer_steps_than_one_int8_output(
     smoke_bundle: Path, engine: str
 ) -> None:
     screener = Screener.load(smoke_bundle, engine=engine, force=True)
-    scores = {screener.screen(_phantom(f"phantom/{i}", "normal")).probability for i in range(40)}
-    assert len(scores) > 35
+    spec = screener.bundle.manifest.input
+    outputs = [screener.run(prepare(_phantom(f"phantom/{i}", "normal"), spec)) for i in range(40)]
+    logits = {float(screener.logits(o)[0]) for o in outputs}
+    # One output with the map's own steps.
+    values = np.unique(np.concatenate([o.evidence_map.ravel() for o in outputs]))
+    single = {round(logit / float(np.diff(values).min())) for logit in logits}
+    assert len(logits) > 25
+    assert len(logits) > 1.2 * len(single)
 
 
 def test_the_tflite_model_is_integer_throughout(smoke_bundle: Path) -> None:

@@ -34,12 +34,28 @@ def augment(
         rng: Its draws decide.
         donor: Another image of the same shape, for the swaps; without it there are none.
     """
+    return augment_with_places(pixels, None, policy, rng, donor)[0]
+
+
+def augment_with_places(
+    pixels: NDArray[np.uint8],
+    places: NDArray[np.float32] | None,
+    policy: Augmentation,
+    rng: np.random.Generator,
+    donor: NDArray[np.uint8] | None = None,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+    """As `augment`, and moves maps of places (k, rows, columns), 0 to 1, along with the film.
+
+    A map may be coarser than the film; what comes in from outside of it is 0.
+    """
     policy = _scale(policy, rng.uniform(*policy.strength))
     plain = pixels[:, :, 0]
     if donor is not None:
         plain = _take_from(plain, donor[:, :, 0], policy, rng)
     image = Image.fromarray(plain)
-    image = _warp(image, policy, rng)
+    warp = _draw_warp(image.size, policy, rng)
+    moved = None if places is None else np.stack([_move(p, warp, image.size) for p in places])
+    image = _warp(image, warp)
     image = _degrade(image, policy, rng)
     table = _tone_curve(policy, rng)
     result = table[np.asarray(image)]
@@ -49,7 +65,7 @@ def augment(
         result = np.clip(result + noise + 0.5, 0, 255).astype(np.uint8)
     if policy.erase and rng.random() < policy.erase:
         _erase(result, rng)
-    return np.asarray(result[:, :, np.newaxis], dtype=np.uint8)
+    return np.asarray(result[:, :, np.newaxis], dtype=np.uint8), moved
 
 
 def _scale(policy: Augmentation, strength: float) -> Augmentation:
@@ -94,9 +110,13 @@ def _power(factors: tuple[float, float], strength: float) -> tuple[float, float]
     return factors[0] ** strength, factors[1] ** strength
 
 
-def _warp(image: Image.Image, policy: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Mirror, rotation, shear, zoom, aspect and shift as one affine map with bilinear sampling."""
-    width, height = image.size
+# x of the input is a * x + b * y + c, its y is d * x + e * y + f, in pixels of the output.
+Warp = tuple[float, float, float, float, float, float]
+
+
+def _draw_warp(size: tuple[int, int], policy: Augmentation, rng: np.random.Generator) -> Warp:
+    """Mirror, rotation, shear, zoom, aspect and shift as one affine map, for (width, height)."""
+    width, height = size
     angle = math.radians(rng.uniform(-policy.rotation_degrees, policy.rotation_degrees))
     zoom = math.exp(rng.uniform(math.log(policy.zoom[0]), math.log(policy.zoom[1])))
     stretch = math.exp(rng.uniform(-policy.aspect, policy.aspect) / 2)
@@ -113,11 +133,22 @@ def _warp(image: Image.Image, policy: Augmentation, rng: np.random.Generator) ->
     cx, cy = width / 2, height / 2
     c = cx - a * (cx + dx) - b * (cy + dy)
     f = cy - d * (cx + dx) - e * (cy + dy)
-    if (a, b, c, d, e, f) == (1, 0, 0, 0, 1, 0):
+    return a, b, c, d, e, f
+
+
+def _warp(image: Image.Image, warp: Warp) -> Image.Image:
+    if warp == (1, 0, 0, 0, 1, 0):
         return image
-    return image.transform(
-        image.size, Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR
-    )
+    return image.transform(image.size, Image.Transform.AFFINE, warp, Image.Resampling.BILINEAR)
+
+
+def _move(place: NDArray[np.float32], warp: Warp, size: tuple[int, int]) -> NDArray[np.float32]:
+    """(rows, columns): the same map on a grid of another size over the same film."""
+    rows, columns = place.shape
+    across, down = columns / size[0], rows / size[1]  # cells per pixel
+    a, b, c, d, e, f = warp
+    coarse = (a, b * across / down, c * across, d * down / across, e, f * down)
+    return np.asarray(_warp(Image.fromarray(place.astype(np.float32)), coarse))
 
 
 def _degrade(image: Image.Image, policy: Augmentation, rng: np.random.Generator) -> Image.Image:

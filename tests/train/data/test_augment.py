@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.images.phantom import draw_phantom
-from train.data.augment import augment
+from train.data.augment import augment, augment_with_places
 from train.data.swaps import match_histogram, mix_spectrum, swap_frame
 from train.fit.batches import TrainingBatches
 from train.recipe import Augmentation, load_recipe
@@ -139,3 +139,33 @@ def test_batches_depend_on_seed_and_epoch_alone_and_use_every_image_once() -> No
     plain = TrainingBatches(pixels, marks, weight, load_recipe("smoke"), 0)
     seen = np.concatenate([plain[i][1] for i in range(len(plain))])
     assert sorted(seen[:, 0].tolist()) == list(range(64))
+
+
+def test_places_move_with_the_film() -> None:
+    policy = dataclasses.replace(
+        Augmentation(), rotation_degrees=20, zoom=(0.7, 1.4), aspect=0.2, shift=0.1, flip=0.5,
+        shear_degrees=5,
+    )  # fmt: skip
+    at = (np.arange(112) + 0.5) / 112
+    for seed in range(20):
+        x, y = np.random.default_rng((9, seed)).uniform(0.35, 0.65, 2)
+        spot = np.exp(-((at[np.newaxis] - x) ** 2 + (at[:, np.newaxis] - y) ** 2) / 0.005)
+        coarse = spot.reshape(56, 2, 56, 2).mean(axis=(1, 3)).astype(np.float32)
+        film = (spot * 255).astype(np.uint8)[:, :, np.newaxis]
+        moved, places = augment_with_places(
+            film, coarse[np.newaxis], policy, np.random.default_rng(seed)
+        )
+        assert places is not None and places.shape == (1, 56, 56)
+        same = moved[:, :, 0].reshape(56, 2, 56, 2).mean(axis=(1, 3)) / 255
+        assert np.abs(same - places[0]).max() < 0.12
+        assert places.max() > 0.5  # it is still on the film
+
+
+def test_places_change_nothing_of_the_film() -> None:
+    film = draw_phantom(1, True, 96, 96)[:, :, np.newaxis]
+    policy = load_recipe("default").augmentation
+    for seed in range(10):
+        alone = augment(film, policy, np.random.default_rng(seed))
+        ones = np.ones((2, 56, 56), np.float32)
+        beside, _ = augment_with_places(film, ones, policy, np.random.default_rng(seed))
+        np.testing.assert_array_equal(alone, beside)

@@ -143,7 +143,7 @@ def test_evaluate_writes_figures_plots_and_a_page(smoke_run: Path, tmp_path: Pat
     for name in ("confusion.svg", "curves.svg", "calibration.svg", "learning.svg"):
         assert (output / name).stat().st_size > 1000
     page = (output / "index.html").read_text(encoding="utf-8")
-    assert "http" not in page and "<script" not in page
+    assert "://" not in page and "<script" not in page
     # Redrawn from the kept scores: the images are not needed any more, the figures are the same.
     shutil.rmtree(data / "test" / "NORMAL")
     (output / "evaluation.json").unlink()

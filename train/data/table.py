@@ -1,0 +1,253 @@
+"""A data set is a table of films: one reader for folders and CSV files, of one source or of many.
+
+`--data` names, once or several times,
+
+- a folder in the public layout, DATA/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg,
+- a single part of it, DATA/{NORMAL or NO_FINDING,PNEUMONIA}/*, or
+- a CSV file with the columns `path` (relative to the file) and `finding` or `label`, and any of
+  `patient`, `source`, `split`, `view`, `age`, `contrast`, `crop`, `boxes`, `same_film`. Others are
+  left alone.
+
+Patients and same films are never torn apart: films of one patient, and films that are said to be
+the same one, carry one name in `Sample.patient`, over all data sets.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from edge_runtime.errors import InvalidValueError
+from train.data.dataset import (
+    CLASS_FOLDERS,
+    IMAGE_SUFFIXES,
+    NORMAL_FOLDERS,
+    POSITIVE_FOLDER,
+    Sample,
+    kind_of,
+    patient_of,
+)
+
+PARTS = ("train", "val", "test")
+_SPLITS = {"": "", "train": "train", "val": "val", "validation": "val", "test": "test",
+           "external": "external"}  # fmt: skip
+_CONTRASTS = ("", "normal", "inverted")
+_OLDEST = 120.0
+_CROPS = ("", "whole", "lungs")
+
+Box = tuple[float, float, float, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Film:
+    """One row: a labelled film and what is known of it."""
+
+    sample: Sample  # its kind is the finding; its path is relative to `Table.root`
+    source: str  # hospital or collection; the data set's name where the table says nothing
+    part: str = ""  # train | val | test | external, as the data set splits itself; "" where not
+    view: str = ""  # AP | PA, as the source says
+    age: float | None = None  # years
+    inverted: bool = False  # air is bright
+    crop: str = "whole"  # whole | lungs: the lungs alone, on black
+    boxes: tuple[Box, ...] = ()  # x, y, width, height of findings, in shares of the film
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """All films of all data sets that were named."""
+
+    root: Path
+    films: tuple[Film, ...]
+    guessed: int  # films whose patient is only a guess from the file's name
+
+    def samples(self, parts: Iterable[str]) -> list[Sample]:
+        """The samples of some parts, sorted by path."""
+        wanted = set(parts)
+        return sorted((f.sample for f in self.films if f.part in wanted), key=lambda s: s.path)
+
+
+def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) -> Table:
+    """Read data sets.
+
+    Args:
+        data: Folders and CSV files; see the module. Sample paths are relative to the only folder
+            (or the folder of the only CSV file), or to the folder that all have in common.
+        findings: What a finding is called here: {"opacity": "pneumonia"}; "" leaves its films
+            out. A finding that is not named keeps its own name.
+
+    Raises:
+        InvalidValueError: Nothing of these forms, a file that is missing or listed twice, or a
+            value that is none of those that a column takes; the message names file and line.
+    """
+    if not data:
+        raise InvalidValueError("no data: name a folder or a CSV file with --data")
+    folders = [path if path.is_dir() else path.parent for path in data]
+    root = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
+    if len(data) == 1:
+        root = folders[0]
+    films: list[Film] = []
+    same: list[tuple[str, str]] = []
+    guessed = 0
+    for path, folder in zip(data, folders, strict=True):
+        prefix = (
+            "" if len(data) == 1 else Path(os.path.abspath(folder)).relative_to(root).as_posix()
+        )
+        rows = _read_folder(path) if path.is_dir() else _read_csv(path)
+        for row in rows:
+            film, known, twin = row
+            sample = film.sample
+            guessed += not known
+            placed = dataclasses.replace(sample, path=_join(prefix, sample.path))
+            films.append(dataclasses.replace(film, sample=placed))
+            if twin:
+                same.append((placed.path, _join(prefix, twin)))
+    _check_unique(films)
+    films = list(_as_one_patient(films, same))
+    kinds = findings or {}
+    named = (
+        dataclasses.replace(f, sample=dataclasses.replace(f.sample, kind=kinds[f.sample.kind]))
+        if f.sample.kind in kinds
+        else f
+        for f in films
+    )
+    return Table(root, tuple(f for f in named if f.sample.kind), guessed)
+
+
+def _join(prefix: str, path: str) -> str:
+    return f"{prefix}/{path}" if prefix and prefix != "." else path
+
+
+Row = tuple[Film, bool, str]  # the film, whether its patient is known, the path of the same film
+
+
+def _read_folder(folder: Path) -> Iterator[Row]:
+    parts = [(part, folder / part) for part in PARTS if (folder / part).is_dir()]
+    classes = (*NORMAL_FOLDERS, POSITIVE_FOLDER)
+    found = 0
+    for part, place in parts or [("", folder)]:
+        for name in classes:
+            files = sorted((place / name).iterdir()) if (place / name).is_dir() else []
+            for file in files:
+                if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
+                    continue
+                found += 1
+                patient = patient_of(file)
+                path = file.relative_to(folder).as_posix()
+                sample = Sample(path, kind_of(file.name, name), patient)
+                # A name of no known form stands for itself, which is a guess.
+                yield Film(sample, folder.name, part), patient != file.stem, ""
+    if not found:
+        raise InvalidValueError(
+            f"no images in {folder}; expected {folder}/{{train,val,test}}/"
+            f"{{{','.join(CLASS_FOLDERS)}}}/*.jpeg, one such part, or a CSV file"
+        )
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidValueError(f"{path}: {error}") from error
+    columns = set(rows[0]) if rows else set()
+    kind = "finding" if "finding" in columns else "label"
+    if not {"path", kind} <= columns:
+        raise InvalidValueError(
+            f"{path} needs the columns path and finding (or label); it has "
+            f"{', '.join(sorted(map(str, columns))) or 'none'}"
+        )
+    for number, row in enumerate(rows, 2):
+        cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
+        try:
+            yield _row(path, cells, kind)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"{path}, line {number}: {error}") from error
+
+
+def _row(path: Path, cells: Mapping[str, str], kind: str) -> Row:
+    name = cells["path"]
+    if not name or not (path.parent / name).is_file():
+        raise InvalidValueError(f"there is no file {path.parent / name}")
+    if not cells[kind]:
+        raise InvalidValueError(f"{name} has no {kind}")
+    patient = cells.get("patient", "")
+    film = Film(
+        Sample(name, cells[kind], patient or patient_of(Path(name))),
+        cells.get("source") or path.stem,
+        _SPLITS[_one_of(cells, "split", tuple(_SPLITS))],
+        cells.get("view", "").upper(),
+        _age(cells.get("age", "")),
+        _one_of(cells, "contrast", _CONTRASTS) == "inverted",
+        _one_of(cells, "crop", _CROPS) or "whole",
+        _boxes(cells.get("boxes", "")),
+    )
+    return film, bool(patient), cells.get("same_film", "")
+
+
+def _one_of(cells: Mapping[str, str], column: str, known: tuple[str, ...]) -> str:
+    value = cells.get(column, "").lower()
+    if value not in known:
+        listed = ", ".join(k for k in known if k)
+        raise InvalidValueError(f"{column} {value!r} is none of {listed}")
+    return value
+
+
+def _age(text: str) -> float | None:
+    """Years; None where it is not told, or is nobody's (registers hold 155 and 999)."""
+    if not text:
+        return None
+    try:
+        age = float(text)
+    except ValueError:
+        age = math.nan
+    if math.isnan(age) or age < 0:
+        raise InvalidValueError(f"age {text!r} is no number of years")
+    return age if age <= _OLDEST else None
+
+
+def _boxes(text: str) -> tuple[Box, ...]:
+    """From "x y width height;…", in shares of the film."""
+    boxes = []
+    for part in filter(None, (p.strip() for p in text.split(";"))):
+        try:
+            x, y, width, height = (float(v) for v in part.split())
+        except ValueError as error:
+            raise InvalidValueError(f"box {part!r} is not x y width height") from error
+        inside = x >= 0 and y >= 0 and width > 0 and height > 0
+        if not (inside and x + width <= 1.01 and y + height <= 1.01):
+            raise InvalidValueError(f"box {part!r} does not lie in a film of 1 by 1")
+        boxes.append((x, y, width, height))
+    return tuple(boxes)
+
+
+def _check_unique(films: Sequence[Film]) -> None:
+    seen: set[str] = set()
+    for film in films:
+        if film.sample.path in seen:
+            raise InvalidValueError(f"{film.sample.path} is listed twice")
+        seen.add(film.sample.path)
+
+
+def _as_one_patient(films: Sequence[Film], same: Iterable[tuple[str, str]]) -> Iterator[Film]:
+    """Films that are said to be one film belong to one patient, whatever each is called."""
+    patients = {film.sample.path: film.sample.patient for film in films}
+    leader: dict[str, str] = {}
+
+    def find(patient: str) -> str:
+        while patient in leader:
+            patient = leader[patient]
+        return patient
+
+    for one, other in same:
+        if other not in patients:
+            continue  # of a data set that was not named
+        a, b = sorted((find(patients[one]), find(patients[other])))
+        if a != b:
+            leader[b] = a
+    for film in films:
+        patient = find(film.sample.patient)
+        yield dataclasses.replace(film, sample=dataclasses.replace(film.sample, patient=patient))

@@ -1,0 +1,66 @@
+"""Teaching the map where evidence may lie, beside what its mean should say.
+
+    outside   mean |evidence| outside of the lungs' field, over the whole map
+    boxes     on films with boxes: -log of the share of softmax(map) inside the boxes, and 0.3 of
+              the mean positive evidence outside of them
+
+A map that keeps inside the field of both lungs can still point at the heart between them, which is
+why boxes have to teach too, and why `benchmarks evidence` counts hits and not shares alone.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from train.data.mixture import Rendered, cells
+from train.network.build import MAP_LAYER
+from train.recipe import Evidence
+
+_BESIDE_BOXES = 0.3
+
+
+def with_map(model: keras.Model) -> keras.Model:
+    """The same network with two outputs, its logits and its map, to be trained together."""
+    outputs = {"logits": model.output, "map": model.get_layer(MAP_LAYER).output}
+    return keras.Model(model.input, outputs, name=f"{model.name}_with_map")
+
+
+def map_target(rendered: Rendered, rows: int, columns: int) -> NDArray[np.float32]:
+    """(rows, columns, 2): the share of each cell outside of the field, and inside boxes.
+
+    Where no field is known nothing is outside; without boxes nothing is inside of any.
+    """
+    field = rendered.field
+    outside = np.zeros((rows, columns)) if field is None else 1 - cells(field, rows, columns)
+    boxes = cells(rendered.boxes, rows, columns)
+    return np.stack([outside, boxes], axis=-1).astype(np.float32)
+
+
+@keras.saving.register_keras_serializable("cxr-edge")
+class EvidenceLoss(keras.losses.Loss):
+    """Of targets (n, rows, columns, 2) from `map_target` and maps (n, rows, columns, 1)."""
+
+    def __init__(self, outside: float = 0.0, boxes: float = 0.0) -> None:
+        super().__init__(name="evidence")
+        self.outside, self.boxes = outside, boxes
+
+    @staticmethod
+    def of(evidence: Evidence) -> EvidenceLoss:
+        return EvidenceLoss(evidence.outside, evidence.boxes)
+
+    def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
+        ops = keras.ops
+        outside, boxes = y_true[..., 0], y_true[..., 1]
+        evidence = ops.cast(y_pred[..., 0], "float32")
+        loss = self.outside * ops.mean(ops.abs(evidence) * outside, axis=(1, 2))
+        if self.boxes:
+            has_boxes = ops.cast(ops.max(boxes, axis=(1, 2)) > 0, "float32")
+            flat = ops.reshape(evidence, (ops.shape(evidence)[0], -1))
+            inside = ops.reshape(boxes, ops.shape(flat))
+            share = ops.sum(ops.softmax(flat, axis=-1) * inside, axis=-1)
+            beside = ops.mean(ops.relu(flat) * (1 - inside), axis=-1)
+            hit = -ops.log(ops.maximum(share, 1e-4)) + _BESIDE_BOXES * beside
+            loss = loss + self.boxes * has_boxes * hit
+        return loss
