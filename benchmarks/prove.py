@@ -29,7 +29,7 @@ from typing import Any, Protocol
 
 from benchmarks.pages.documents import compare as compare_marks
 from benchmarks.pages.documents import documents
-from benchmarks.pages.report import render
+from benchmarks.pages.all_results import render
 from benchmarks.pages.scorecard import read_rows, scorecard
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import load_bundle

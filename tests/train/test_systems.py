@@ -37,7 +37,7 @@ def test_a_systems_recipe_trains_and_is_evaluated(name: str, tmp_path: Path) -> 
         "optimisation.head_epochs": min(1, plan.head_epochs),
         "optimisation.epochs": min(1, plan.epochs),
     }
-    fit(name, None, "none", tmp_path, changes=[f"{key}={value}" for key, value in small.items()])
+    fit(name, (), "none", tmp_path, changes=[f"{key}={value}" for key, value in small.items()])
     run = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
     assert run["recipe"]["network"] == json.loads(
         json.dumps(dataclasses.asdict(load_recipe(name).network))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
 from train.data.augment import augment
@@ -15,12 +17,14 @@ from train.data.dataset import (
     fingerprint,
     load_pixels,
     phantom_samples,
-    read_folder,
     split_by_batch,
     split_by_block,
     split_by_patient,
     targets,
 )
+from train.data.fields import Fields
+from train.data.mixture import Mixture
+from train.data.table import Film, read_table
 from train.recipe import Augmentation, Recipe
 
 # The same for every recipe, so that validation scores of recipes can be compared.
@@ -51,18 +55,31 @@ class Arrays:
     corrupted: NDArray[np.uint8]
     validation_positive: NDArray[np.int64]  # 0 normal, 1 any pneumonia
     fingerprint: str
+    mixture: Mixture | None = None  # where a recipe mixes sources; of the images in `train`
 
     @staticmethod
-    def load(recipe: Recipe, data: Path | None, split: Split, stream: Path | None = None) -> Arrays:
+    def load(
+        recipe: Recipe,
+        source: Source,
+        split: Split,
+        stream: Path | None = None,
+        fields: Sequence[Path] = (),
+    ) -> Arrays:
         """Read everything.
 
         Args:
             recipe: Input size, labels and weights.
-            data: The data folder; not needed for phantoms.
+            source: Where the images are, and what is known of them.
             split: The images.
             stream: A folder for the prepared training images, which then stay on the disk and are
                 read as batches need them; without it they are held in memory.
+            fields: Files of lung fields (`train.data.fields`), for grafts.
+
+        Raises:
+            InvalidValueError: An image or a file of fields cannot be read, or the recipe mixes
+                sources that there are no films of.
         """
+        data = source.root
         store = stream / "train-pixels.npy" if stream else None
         train = load_pixels(data, split.train, recipe.input, "reading train", store)
         validation = load_pixels(data, split.validation, recipe.input, "reading validation")
@@ -82,6 +99,12 @@ class Arrays:
                 for i, image in enumerate(validation)
             ]
         )
+        digest = fingerprint(split.train + split.validation, (train, validation))
+        mixture = None
+        if recipe.data.mix:
+            films = [source.films[sample.path] for sample in split.train]
+            policy = recipe.augmentation
+            mixture = Mixture(train, films, Fields(fields), recipe.data.mix, policy)
         return Arrays(
             train,
             target.astype(np.float32),
@@ -89,24 +112,57 @@ class Arrays:
             validation,
             corrupted,
             (targets(split.validation, labels) > 0).astype(np.int64),
-            fingerprint(split.train + split.validation, (train, validation)),
+            digest,
+            mixture,
         )
 
 
-def split_data(recipe: Recipe, data: Path | None) -> Split:
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where samples are, and what is known of them beside their kind."""
+
+    root: Path | None  # None for drawings
+    films: Mapping[str, Film] = dataclasses.field(default_factory=dict)  # by path of the sample
+
+
+def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
+    """The images of training and validation, by the recipe's rules.
+
+    Held-out sources are in neither. Lungs that were cut out only train: nobody is screened so.
+
+    Raises:
+        InvalidValueError: The data cannot be read, or the recipe asks for what they do not have.
+    """
+    source = Source(None)
     if recipe.data.source == "phantoms":
         samples = phantom_samples(recipe.data.phantom_count)
     elif recipe.data.source == "folder":
-        if data is None:
-            raise InvalidValueError(f"recipe {recipe.name} needs --data DIR")
+        if not data:
+            raise InvalidValueError(f"recipe {recipe.name} needs --data DIR or FILE.csv")
+        table = read_table(data, recipe.data.findings)
+        if table.guessed:
+            tqdm.write(
+                f"{table.guessed} of {len(table.films)} films: the patient is a guess from the "
+                "file's name; a column `patient` would say"
+            )
+        films = {f.sample.path: f for f in table.films if f.source not in recipe.data.held_out}
+        source = Source(table.root, films)
         # The public `val` part has 16 images; it joins `train` before the split by patient.
-        samples = read_folder(data, ("train", "val"))
+        samples = [s for s in table.samples(("train", "val", "")) if s.path in films]
     else:
         raise InvalidValueError(f"data.source must be folder or phantoms: {recipe.data.source!r}")
     if recipe.data.block[1]:
-        return split_by_block(samples, *recipe.data.block)
-    if recipe.data.holdout:
-        return split_by_batch(samples, recipe.data.holdout)
-    return split_by_patient(
-        samples, recipe.data.validation_fraction, recipe.data.split_seed or recipe.seed
+        split = split_by_block(samples, *recipe.data.block)
+    elif recipe.data.holdout:
+        split = split_by_batch(samples, recipe.data.holdout)
+    else:
+        seed = recipe.data.split_seed or recipe.seed
+        split = split_by_patient(samples, recipe.data.validation_fraction, seed)
+    whole = tuple(
+        s for s in split.validation if s.path not in source.films or is_whole(source.films[s.path])
     )
+    return Split(split.train, whole), source
+
+
+def is_whole(film: Film) -> bool:
+    return film.crop == "whole"

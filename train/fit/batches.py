@@ -6,7 +6,10 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.errors import InvalidValueError
 from train.data.augment import augment
+from train.data.mixture import Mixture
+from train.fit.evidence import map_target
 from train.fit.teacher import Teacher
 from train.recipe import Recipe
 
@@ -60,6 +63,44 @@ class TrainingBatches(keras.utils.PyDataset):
             pool = self.by_class[rng.integers(len(self.by_class))]
             donor = self.pixels[pool[rng.integers(len(pool))]]
         return augment(self.pixels[index], self.policy, rng, donor)
+
+
+class MixedBatches(keras.utils.PyDataset):
+    """Batches drawn by source and finding, with targets for logits and map.
+
+    ({pixels (n, h, w, 1)}, {"logits": (n, units), "map": (n, rows, columns, 2)})
+    """
+
+    def __init__(
+        self,
+        mixture: Mixture,
+        target: NDArray[np.float32],
+        recipe: Recipe,
+        epoch: int,
+        map_size: tuple[int, int],
+        teacher: Teacher | None = None,
+    ) -> None:
+        if recipe.data.steps < 1:
+            raise InvalidValueError("data.steps: how many batches an epoch has must be said")
+        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        self.mixture, self.target, self.steps = mixture, target, recipe.data.steps
+        self.key, self.map_size, self.teacher = (recipe.seed, epoch), map_size, teacher
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        chosen = self.mixture.draw(np.random.default_rng((*self.key, index)))
+        rendered = [
+            self.mixture.render(film, np.random.default_rng((*self.key, index, place)))
+            for place, film in enumerate(chosen)
+        ]
+        batch = np.stack([one.pixels for one in rendered]).astype(np.float32)
+        target = self.target[chosen]
+        if self.teacher:
+            target = self.teacher.targets(batch, target)
+        maps = np.stack([map_target(one, *self.map_size) for one in rendered])
+        return batch, {"logits": target, "map": maps}
 
 
 def disease_share(target: NDArray[np.float32]) -> NDArray[np.float32]:

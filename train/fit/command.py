@@ -13,7 +13,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights imagenet --output runs/default"
     )
     parser.add_argument("--recipe", required=True, help="a name from `recipes`, or a .toml file")
-    parser.add_argument("--data", type=Path, help="folder with train/, val/ and test/")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="folder with train/, val/ and test/, or a CSV file (path, finding, patient, source, "
+        "…); may be given several times",
+    )
+    parser.add_argument(
+        "--fields",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.npz",
+        help="where the lungs are, for recipes that graft them; may be given several times",
+    )
     parser.add_argument(
         "--weights",
         default="imagenet",
@@ -52,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         fit(
             recipe_name=arguments.recipe,
             data=arguments.data,
+            fields=arguments.fields,
             weights=arguments.weights,
             output=arguments.output,
             seed=arguments.seed,

@@ -25,11 +25,12 @@ from edge_runtime.statistics.metrics import auc, binary_cross_entropy
 from edge_runtime.statistics.odds import probabilities
 from train.data.arrays import Arrays, split_data
 from train.data.dataset import Split
-from train.fit.batches import TrainingBatches
+from train.fit.batches import MixedBatches, TrainingBatches
+from train.fit.evidence import with_map
 from train.fit.hardware import Hardware
 from train.fit.optimise import compile_phase, learning_rates
 from train.fit.teacher import Teacher, load_finished
-from train.network.build import build_network
+from train.network.build import MAP_LAYER, build_network
 from train.network.narrow import narrow
 from train.recipe import Optimisation, Recipe, load_recipe
 from train.run.curves import draw_curves
@@ -42,12 +43,13 @@ _MONITORS = {"score": "validation_score", "auc": "validation_auc", "loss": "vali
 
 def fit(
     recipe_name: str,
-    data: Path | None,
+    data: Sequence[Path],
     weights: str,
     output: Path,
     seed: int | None = None,
     changes: Sequence[str] = (),
     hardware: Hardware | None = None,
+    fields: Sequence[Path] = (),
 ) -> None:
     """Train a recipe into the run folder `output`, or go on with an interrupted run there.
 
@@ -60,9 +62,10 @@ def fit(
     if recipe.optimisation.monitor not in _MONITORS:
         raise InvalidValueError(f"optimisation.monitor must be one of {', '.join(_MONITORS)}")
     hardware = hardware or Hardware()
-    split = split_data(recipe, data)
+    split, source = split_data(recipe, data)
     run = RunFolder(output)
-    arrays = Arrays.load(recipe, data, split, run.path if hardware.stream else None)
+    stream = run.path if hardware.stream else None
+    arrays = Arrays.load(recipe, source, split, stream, fields)
 
     keras.utils.set_random_seed(recipe.seed)
     start = _Start.of(weights)
@@ -125,6 +128,7 @@ def _train(
     if state:
         tqdm.write(f"resuming {run.path} after epoch {len(history)} of {total}")
     phase = None
+    trainee = with_map(model) if arrays.mixture else model
     runs = recipe.distillation.teachers
     teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
     for epoch in range(len(history), total):
@@ -134,17 +138,17 @@ def _train(
         wanted = "head" if epoch < plan.head_epochs else "all"
         if phase != wanted:
             phase = wanted
-            compile_phase(model, recipe, phase)
+            compile_phase(trainee, recipe, phase)
             if state:
                 model.set_weights(state.weights)
                 # The optimiser starts afresh where a phase begins.
                 if epoch != plan.head_epochs:
                     for variable, value in zip(
-                        model.optimizer.variables, state.optimizer, strict=True
+                        trainee.optimizer.variables, state.optimizer, strict=True
                     ):
                         variable.assign(value)
                 state = None
-        loss = _run_epoch(model, recipe, arrays, epoch, total, teacher)
+        loss = _run_epoch(trainee, recipe, arrays, epoch, total, teacher)
         entry = {"epoch": epoch + 1, "phase": phase, "loss": loss}
         entry |= _validate(model, arrays)
         history.append(entry)
@@ -154,7 +158,9 @@ def _train(
         )
         weights = model.get_weights()
         run.save_snapshot(epoch + 1, weights)
-        run.save_state(State(weights, [np.asarray(v) for v in model.optimizer.variables], history))
+        run.save_state(
+            State(weights, [np.asarray(v) for v in trainee.optimizer.variables], history)
+        )
         run.keep_snapshots(_needed_snapshots(history, plan))
         draw_curves(history, run.path / "curves.png")
     if state:  # every epoch was already done
@@ -194,7 +200,16 @@ def _run_epoch(
     teacher: Teacher | None,
 ) -> float:
     """One pass over the training images; the mean loss."""
-    batches = TrainingBatches(arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher)
+    batches: TrainingBatches | MixedBatches
+    if arrays.mixture:
+        rows, columns = model.get_layer(MAP_LAYER).output.shape[1:3]
+        batches = MixedBatches(
+            arrays.mixture, arrays.target, recipe, epoch, (rows, columns), teacher
+        )
+    else:
+        batches = TrainingBatches(
+            arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher
+        )
     for layer in model.layers:
         if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
             # Otherwise the dropout masks after a resume would be those of the first epoch.

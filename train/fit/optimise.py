@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InvalidValueError
+from train.fit.evidence import EvidenceLoss
 from train.network.build import backbone_of
 from train.recipe import Optimisation, Recipe
 
@@ -24,9 +25,11 @@ def compile_phase(model: keras.Model, recipe: Recipe, phase: str) -> None:
     optimizer.build(model.trainable_variables)
     loss = (
         keras.losses.BinaryCrossentropy(from_logits=True)
-        if model.output_shape[-1] == 1
+        if recipe.network.units == 1
         else keras.losses.CategoricalCrossentropy(from_logits=True)
     )
+    if len(model.outputs) > 1:
+        loss = {"logits": loss, "map": EvidenceLoss.of(recipe.evidence)}
     model.compile(optimizer, loss, jit_compile=False)
 
 
