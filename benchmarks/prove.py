@@ -27,9 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from benchmarks.pages.all_results import render
 from benchmarks.pages.documents import compare as compare_marks
 from benchmarks.pages.documents import documents
-from benchmarks.pages.all_results import render
 from benchmarks.pages.scorecard import read_rows, scorecard
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import load_bundle
