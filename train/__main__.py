@@ -1,4 +1,4 @@
-"""python -m train fit|evaluate|audit|recipes: see --help of each."""
+"""python -m train fit|evaluate|elsewhere|audit|recipes: see --help of each."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ VERBS = {
     "evaluate": (
         "train.evaluate.command",
         "all figures of a finished run, with intervals, plots and a page",
+    ),
+    "elsewhere": (
+        "train.evaluate.elsewhere",
+        "how a run does on films of other hospitals, by source and view",
     ),
     "audit": (
         "train.audit.command",

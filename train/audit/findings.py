@@ -25,7 +25,7 @@ from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.grey import read_grey
 from train.audit.duplicates import NEAR_BITS, Pair, near_pairs, perceptual_hash
-from train.audit.shortcuts import Shortcut, measure_shortcuts, thumbnail, trivial_features
+from train.audit.shortcuts import Shortcut, measure_shortcuts
 from train.data.dataset import (
     CLASS_FOLDERS,
     NORMAL_FOLDERS,
@@ -34,6 +34,7 @@ from train.data.dataset import (
     kind_of,
     patient_of,
 )
+from train.data.facts import thumbnail, trivial_features
 from train.page import Page
 from train.run.folder import write_json
 

@@ -39,6 +39,7 @@ class Lungs:
     field: NDArray[np.bool_]  # (56, 56)
     cut: bool = False  # lungs alone, on black
     boxes: tuple[Box, ...] = ()  # of findings
+    outline: NDArray[np.bool_] | None = None  # `outline` of it, where it is known already
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,13 +78,12 @@ def graft(
     placement = place(field_box(lungs.field), field_box(host.field))
     height, width = host.pixels.shape
     moved = _moved(lungs.pixels, placement, (height, width)).astype(np.float32)
-    inside = _inside(lungs)
+    inside = outline(lungs) if lungs.outline is None else lungs.outline
     mask = _moved((inside * 255).astype(np.uint8), placement, (height, width))
-    # Shrunk before it is blurred: at its very edge a cut film is black and half black.
+    # From nothing at the very edge of what is moved, where a cut film is half black.
     sigma = rng.uniform(0.5, 1.5) * _EDGE * width
-    core = Image.fromarray(mask).filter(ImageFilter.MinFilter(_odd(2 * sigma)))
-    soft = np.asarray(core.filter(ImageFilter.GaussianBlur(sigma)), np.float32)
-    share = np.asarray(np.minimum(soft, mask) / 255, np.float32)
+    soft = Image.fromarray(mask).filter(ImageFilter.GaussianBlur(sigma))
+    share = np.clip(np.asarray(soft, np.float32) * (2 / 255) - 1, 0, 1)
     if share.max() > 0:
         moved = _levels_like(moved, mask > 127, host, rng.uniform(0.3, 1.0))
     blended = host.pixels + (moved - host.pixels) * share
@@ -98,7 +98,7 @@ def graft(
 
 def worth_moving(lungs: Lungs) -> bool:
     """Whether a cutter left most of the lungs: fragments are no lungs to put into a film."""
-    found = _inside(lungs).mean() / max(float(lungs.field.mean()), 1e-6)
+    found = outline(lungs).mean() / max(float(lungs.field.mean()), 1e-6)
     return float(lungs.field.mean()) >= _LEAST_FIELD and float(found) >= _LEAST_LEFT
 
 
@@ -155,8 +155,8 @@ def _overlap(low: float, high: float, cells: int) -> NDArray[np.float32]:
     return np.asarray(np.clip(inside * cells, 0, 1), np.float32)
 
 
-def _inside(lungs: Lungs) -> NDArray[np.bool_]:
-    """(height, width): what is moved."""
+def outline(lungs: Lungs) -> NDArray[np.bool_]:
+    """(height, width): what is moved, the lungs that were cut out or the whole field."""
     height, width = lungs.pixels.shape
     if lungs.cut:
         # Closed, so that dark vessels and noise inside the cut leave no holes.
@@ -190,7 +190,7 @@ def _levels_like(
     """Mean and spread inside the mask, `share` of the way to those inside the host's field."""
     if not mask.any():
         return moved
-    there = host.pixels[_inside(Lungs(host.pixels, host.field))]
+    there = host.pixels[outline(Lungs(host.pixels, host.field))]
     own, target = moved[mask], there.astype(np.float32)
     if not len(target):
         return moved

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 from edge_runtime.errors import InvalidValueError
 from train.data.augment import augment_with_places
 from train.data.fields import Fields
-from train.data.graft import FIELD_SIDE, Lungs, cells_of, graft, right_way_round, worth_moving
+from train.data.graft import (
+    FIELD_SIDE,
+    Lungs,
+    cells_of,
+    graft,
+    outline,
+    right_way_round,
+    worth_moving,
+)
 from train.data.table import Film
 from train.recipe import Augmentation, Share
 
@@ -56,7 +64,14 @@ class Mixture:
         for i, film in enumerate(films):
             if film.inverted:
                 pixels[i, :, :, 0] = right_way_round(pixels[i, :, :, 0], film.crop == "lungs")
+        self._outlines: dict[int, NDArray[np.uint8]] = {}
         self._movable = [self._is_movable(i) for i in range(len(films))]
+        # Of cut lungs: found once, for it takes as long as the rest of a graft.
+        self._outlines = {
+            i: np.packbits(outline(self._lungs(i)))
+            for i, film in enumerate(films)
+            if film.crop == "lungs" and self._movable[i]
+        }
         whole = [
             i for i, f in enumerate(films) if f.crop == "whole" and self._fields[i] is not None
         ]
@@ -108,7 +123,11 @@ class Mixture:
     def _lungs(self, index: int) -> Lungs:
         film, field = self.films[index], self._fields[index]
         assert field is not None
-        return Lungs(self.pixels[index, :, :, 0], field, film.crop == "lungs", film.boxes)
+        pixels, packed = self.pixels[index, :, :, 0], self._outlines.get(index)
+        known = None
+        if packed is not None:
+            known = np.unpackbits(packed)[: pixels.size].reshape(pixels.shape).astype(bool)
+        return Lungs(pixels, field, film.crop == "lungs", film.boxes, known)
 
     def _is_movable(self, index: int) -> bool:
         return self._fields[index] is not None and worth_moving(self._lungs(index))

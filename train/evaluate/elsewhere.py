@@ -1,0 +1,235 @@
+"""How a run does on films of other hospitals: by source and view, on patients new to it.
+
+    python -m train elsewhere runs/hospitals --data hospitals.csv --output build/elsewhere
+
+For each source, and each view where there are two: the AUC of every finding against normal films,
+the AUC of the film's facts alone (fitted on other patients), and the AUC within strata of these
+(`adjusted`), which is the one to believe where facts tell the label. Of the normal films, how many
+each operating point calls pneumonia. Films whose patients the run learned from are left out and
+counted; so are lungs that were cut out, which nobody screens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from edge_runtime.basics.parse import to_mapping
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.scores import disease_logit
+from edge_runtime.statistics.estimates import Estimate
+from edge_runtime.statistics.metrics import auc_interval, proportion
+from edge_runtime.statistics.odds import probabilities
+from train.data.dataset import load_pixels
+from train.data.facts import cross_validated_scores, trivial_features
+from train.data.graft import right_way_round
+from train.data.table import Film, Table, read_table
+from train.evaluate.adjusted import adjusted_auc_interval, strata_of
+from train.run.finished import FinishedRun, open_run
+from train.run.folder import write_json
+from train.run.scores import predict_logits
+
+SCHEMA = "cxr-edge/elsewhere/1"
+_FEWEST = 20  # of either kind, for an AUC
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """One finding against normal films of one source (and view)."""
+
+    source: str
+    view: str  # "" is any
+    finding: str
+    positives: int
+    normals: int
+    auc: Estimate
+    facts_auc: Estimate | None  # of the film's facts alone; None where they cannot be fitted
+    adjusted_auc: Estimate | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Called:
+    """How many films of one finding of one source an operating point calls pneumonia."""
+
+    source: str
+    finding: str
+    point: str
+    films: int
+    share: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    schema: str
+    run: str
+    films: int
+    left_out: int  # their patients taught the run, or the lungs are cut out
+    comparisons: tuple[Comparison, ...]
+    called: tuple[Called, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = __doc__
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("run_folder", metavar="run", type=Path, help="run folder")
+    parser.add_argument(
+        "--data", type=Path, action="append", default=[], required=True, metavar="DATA",
+        help="as for fit; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, help="by default RUN/elsewhere")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    measure_elsewhere(arguments.run_folder, arguments.data, arguments.output)
+    return 0
+
+
+def measure_elsewhere(
+    run_folder: Path, data: Sequence[Path], output: Path | None = None
+) -> Elsewhere:
+    """Measure, write elsewhere.json and elsewhere.md.
+
+    Raises:
+        InvalidValueError: Not a finished run, data that cannot be read, or no film that is new to
+            the run.
+    """
+    finished = open_run(run_folder)
+    table = read_table(data)
+    taught = {sample.patient for sample in finished.splits.train}
+    films = [
+        f for f in table.films
+        if f.crop == "whole" and f.sample.patient not in taught and f.part != "test"
+    ]  # fmt: skip
+    if not films:
+        raise InvalidValueError(f"{run_folder} learned from the patients of every film there")
+    scores = _logits(finished, table, films)
+    facts = _facts(table, films)
+    result = Elsewhere(
+        SCHEMA,
+        f"{finished.recipe.name}, seed {finished.recipe.seed}",
+        len(films),
+        len(table.films) - len(films),
+        tuple(_comparisons(films, scores, facts)),
+        tuple(_called(finished, films, scores)),
+    )
+    output = output or run_folder / "elsewhere"
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / "elsewhere.json", to_mapping(result))
+    text = markdown(result)
+    (output / "elsewhere.md").write_text(text, encoding="utf-8")
+    print(text)
+    return result
+
+
+def _logits(finished: FinishedRun, table: Table, films: Sequence[Film]) -> NDArray[np.float64]:
+    import keras  # takes seconds
+
+    model = keras.saving.load_model(finished.folder / "model.keras", compile=False)
+    pixels = load_pixels(table.root, [f.sample for f in films], finished.input, "reading")
+    for i, film in enumerate(films):
+        if film.inverted:
+            pixels[i, :, :, 0] = right_way_round(pixels[i, :, :, 0], cut=False)
+    return disease_logit(predict_logits(model, pixels))
+
+
+def _facts(table: Table, films: Sequence[Film]) -> NDArray[np.float64]:
+    """(n, facts) of each file."""
+    rows = []
+    for film in tqdm(films, "film facts", unit="film", leave=False, disable=None):
+        path = table.root / film.sample.path
+        with Image.open(path) as image:
+            rows.append(list(trivial_features(path.stat().st_size, image.convert("L")).values()))
+    return np.array(rows)
+
+
+def _comparisons(
+    films: Sequence[Film], scores: NDArray[np.float64], facts: NDArray[np.float64]
+) -> Iterator[Comparison]:
+    sources = np.array([f.source for f in films])
+    views = np.array([f.view for f in films])
+    kinds = np.array([f.sample.kind for f in films])
+    patients = np.array([f.sample.patient for f in films])
+    for source in np.unique(sources):
+        inside = sources == source
+        named = [str(v) for v in np.unique(views[inside]) if v]
+        for view in ["", *(named if len(named) > 1 else [])]:
+            here = inside & (views == view) if view else inside
+            for finding in np.unique(kinds[here & (kinds != "normal")]):
+                pair = here & ((kinds == "normal") | (kinds == finding))
+                positive = (kinds[pair] == finding).astype(np.int64)
+                count = int(positive.sum())
+                if min(count, len(positive) - count) < _FEWEST:
+                    continue
+                people = patients[pair].tolist()
+                told = cross_validated_scores(positive, facts[pair], people)
+                yield Comparison(
+                    str(source),
+                    view,
+                    str(finding),
+                    count,
+                    len(positive) - count,
+                    auc_interval(positive, scores[pair]),
+                    None if told is None else auc_interval(positive, told),
+                    None
+                    if told is None
+                    else adjusted_auc_interval(
+                        positive, scores[pair], strata_of(told, positive), people
+                    ),
+                )
+
+
+def _points(finished: FinishedRun) -> tuple[float, tuple[OperatingPoint, ...]]:
+    logits, positive = disease_logit(finished.validation.logits), finished.validation.positive
+    temperature = round(fit_temperature(logits, positive), 4)
+    corrupted = disease_logit(finished.corrupted.logits) if finished.corrupted else None
+    return temperature, choose_operating_points(logits, positive, temperature, corrupted)
+
+
+def _called(
+    finished: FinishedRun, films: Sequence[Film], scores: NDArray[np.float64]
+) -> Iterator[Called]:
+    temperature, points = _points(finished)
+    probability = probabilities(scores / temperature)
+    groups = sorted({(f.source, f.sample.kind) for f in films})
+    for source, finding in groups:
+        inside = np.array([(f.source, f.sample.kind) == (source, finding) for f in films])
+        for point in points:
+            if point.uncertain is None:
+                hits = int((probability[inside] >= point.threshold).sum())
+                count = int(inside.sum())
+                yield Called(source, finding, point.name, count, proportion(hits, count))
+
+
+def markdown(result: Elsewhere) -> str:
+    """Two tables."""
+    lines = [
+        f"{result.run}: {result.films} films of patients that it did not learn from "
+        f"({result.left_out} left out). AUC with DeLong, adjusted AUC with patient bootstrap 95 % "
+        "intervals. Where facts of the film alone tell the label, believe the adjusted one.",
+        "",
+        "| source | view | finding | films | normal | AUC | film facts alone | adjusted AUC |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for c in result.comparisons:
+        cells = [c.source, c.view or "any", c.finding, c.positives, c.normals, f"{c.auc:.3f}"]
+        cells += ["" if e is None else f"{e:.3f}" for e in (c.facts_auc, c.adjusted_auc)]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += [
+        "",
+        "| source | finding | films | point | called pneumonia |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {c.source} | {c.finding} | {c.films} | {c.point} | {c.share:.3f} |"
+        for c in result.called
+    ]
+    return "\n".join(lines) + "\n"
