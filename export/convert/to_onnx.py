@@ -45,6 +45,7 @@ def to_float_onnx(model: keras.Model) -> bytes:
     spec = tf.TensorSpec(model.input_shape, model.inputs[0].dtype, name="image")
     proto, _ = tf2onnx.convert.from_keras(model, input_signature=[spec], opset=OPSET)
     _name_outputs(proto)
+    settle_names(proto)
     return bytes(proto.SerializeToString())
 
 
@@ -129,6 +130,35 @@ def _name_outputs(proto: onnx.ModelProto) -> None:
         wanted = "map" if rank == 4 else "features"
         _rename(graph, output.name, wanted)
         output.name = wanted
+
+
+def settle_names(proto: onnx.ModelProto) -> None:
+    """Name everything by its place in the graph: the same model gives the same file.
+
+    tf2onnx numbers names, and merges equal constants, in an order that follows Python's random
+    hashes. Inputs and outputs keep their names; shapes of inner tensors are inferred again by
+    whoever needs them.
+    """
+    graph = proto.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    names: dict[str, str] = {v.name: v.name for v in (*graph.input, *graph.output)} | {"": ""}
+    used: list[onnx.TensorProto] = []
+    for i, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{i}"
+        for place, name in enumerate(node.input):
+            if name in constants and name not in names:
+                names[name] = f"constant_{len(used)}"
+                used.append(constants[name])
+            node.input[place] = names[name]
+        for place, name in enumerate(node.output):
+            names.setdefault(name, node.name if place == 0 else f"{node.name}_{place}")
+            node.output[place] = names[name]
+    for tensor in used:
+        tensor.name = names[tensor.name]
+    settled = [onnx.TensorProto.FromString(tensor.SerializeToString()) for tensor in used]
+    del graph.initializer[:]
+    graph.initializer.extend(settled)
+    del graph.value_info[:]
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
