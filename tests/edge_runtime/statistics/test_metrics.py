@@ -163,3 +163,12 @@ def test_figures_are_shown_with_their_intervals() -> None:
     assert f"{estimate:.0f}" == "1 (1 to 1)"
     assert f"{difference}" == "-0.0005 (-0.0014 to +0.0003)"
     assert f"{difference:+.5f}" == "-0.00050 (-0.00140 to +0.00030)"
+
+
+def test_equal_counts_are_computed_once() -> None:
+    metrics.proportion.cache_clear()
+    metrics._log_factorials.cache_clear()
+    found = {metrics.proportion(k, 300) for k in range(0, 300, 7) for _ in range(5)}
+    assert len(found) == 43
+    assert metrics.proportion.cache_info().misses == 43
+    assert metrics._log_factorials.cache_info().misses == 1
