@@ -147,8 +147,8 @@ def _header(manifest: Manifest, file: BundledFile, facts: Facts, size: int, dige
  *
  * Input: {spec.height} x {spec.width} grey pixels, uint8, one channel, row after row. They are the
  * quantised values: scale {facts.input_scale!r} and zero point {facts.input_zero_point} are the
- * normalisation, nothing is to be computed. How a picture becomes these pixels: edge_runtime/
- * preprocess.py; check yours with known_answers.h.
+ * normalisation, nothing is to be computed. How a picture becomes these pixels:
+ * edge_runtime/images/preprocess.py; check yours with known_answers.h.
  *
  * Output 0..: the evidence map, {rows} x {columns} x {units}, int8. For each unit
  *     logit = mean(map_scale * (q - map_zero_point)) + offset

@@ -68,7 +68,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random changes; 0 or an empty range switches one off. See augment.py."""
+    """Ranges of the random changes; 0 or an empty range switches one off. See data/augment.py."""
 
     # Each image draws one factor from this range for all of the below but `flip`, `erase` and
     # `mixup`. From 0: untouched images stay common, so that the batch statistics fit them too.
@@ -113,7 +113,7 @@ class Optimisation:
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
     class_weights: bool = True
-    monitor: str = "score"  # what makes an epoch the best: score | auc | loss; see fit.py
+    monitor: str = "score"  # what makes an epoch the best: score | auc | loss; see fit/loop.py
     early_stopping: int = 0  # epochs without a better one; 0 never stops early
     # Epochs whose weights are averaged at the end: 0 keeps the best epoch, 1 the last one.
     average_last: int = 1
@@ -132,7 +132,7 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True)
 class Distillation:
-    """Learning from finished runs as well as from the labels. See teacher.py."""
+    """Learning from finished runs as well as from the labels. See fit/teacher.py."""
 
     teachers: tuple[str, ...] = ()  # run folders; none: labels alone
     weight: float = 0.7  # share of the teachers' mean probability in the target
