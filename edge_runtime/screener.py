@@ -68,24 +68,35 @@ class Screener:
         force: bool = False,
         temperature: float | None = None,
     ) -> None:
-        self.bundle, self.operating_point, self.force = bundle, operating_point, force
+        self.bundle, self.force = bundle, force
         self._pool = pool
         self.temperature = temperature or bundle.manifest.calibration.temperature
         self._offset = pool.file.logit_offset
         # With one image at a time a second processor is idle while the first one decodes.
         self._beside = Beside() if pool.size == 1 and default_threads() > 1 else None
-        # What all records of this screener share.
         manifest = bundle.manifest
+        self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name)
+        self.operating_point = operating_point
+
+    @property
+    def operating_point(self) -> OperatingPoint:
+        """What decides; records made from now on name the one that is set."""
+        return self._point
+
+    @operating_point.setter
+    def operating_point(self, point: OperatingPoint) -> None:
+        self._point = point
+        # What all records have in common.
         self._blank = Record(
             source="-",
             sha256=None,
             status="error",
             probability=None,
             decision=None,
-            operating_point=operating_point.name,
-            threshold=operating_point.threshold,
+            operating_point=point.name,
+            threshold=point.threshold,
             quality=Quality(),
-            model=ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name),
+            model=self._model,
         )
 
     @property

@@ -1,1 +1,1 @@
-"""The verbs of `cxr-edge`: one module each, with `add_parser` and `run`."""
+"""The verbs of `cxr-edge`: one module each, with `add_arguments` and `run`."""

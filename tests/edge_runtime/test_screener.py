@@ -100,10 +100,14 @@ def test_the_grey_band_is_uncertain(bundle: Path) -> None:
     p = screener.screen(content).probability
     assert p is not None
     point = dataclasses.replace(
-        screener.operating_point, threshold=p, uncertain=(p - 1e-9, p + 1e-6)
+        screener.operating_point, name="mine", threshold=p, uncertain=(p - 1e-9, p + 1e-6)
     )
     screener.operating_point = point
-    assert screener.screen(content).decision == "uncertain"
+    record = screener.screen(content)
+    assert (record.decision, record.operating_point, record.threshold) == ("uncertain", "mine", p)
+    failed = screener.screen(b"no image")
+    assert (failed.operating_point, failed.threshold) == ("mine", p)
+    assert screener.conditions.operating_point == "mine"
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.1, 50.0, float("nan")])
