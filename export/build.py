@@ -17,8 +17,7 @@ from edge_runtime.engines import litert, onnxruntime
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.readers.facts import ImageFacts
-from edge_runtime.judge.calibration import SPLIT, choose_operating_points, fit_temperature
-from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.calibration import SPLIT
 from edge_runtime.judge.quality import QualityGate
 from edge_runtime.judge.reference import Reference, make_reference
 from edge_runtime.judge.scores import disease_logit
@@ -76,7 +75,7 @@ def build_bundle(
 
     tqdm.write("running the float model")
     exact = _Exact(keras_logits(core, validation), keras_logits(core, representative))
-    temperature, points = _calibrate(run, exact)
+    temperature, points = run.calibrate(disease_logit(exact.validation))
     tqdm.write("converting")
     converted = [
         _load(format_name, precision, model, representative, validation, exact)
@@ -137,14 +136,6 @@ class _Exact:
 
     validation: NDArray[np.float64]
     representative: NDArray[np.float64]
-
-
-def _calibrate(run: FinishedRun, exact: _Exact) -> tuple[float, tuple[OperatingPoint, ...]]:
-    """Temperature and operating points, from the validation images."""
-    logits, positive = disease_logit(exact.validation), run.validation.positive
-    temperature = round(fit_temperature(logits, positive), 4)
-    corrupted = disease_logit(run.corrupted.logits) if run.corrupted else None
-    return temperature, choose_operating_points(logits, positive, temperature, corrupted)
 
 
 def _convert(

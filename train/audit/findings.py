@@ -34,13 +34,12 @@ from train.data.dataset import (
     kind_of,
     patient_of,
 )
-from train.data.facts import thumbnail, trivial_features
+from train.data.facts import FULL_SIZE, thumbnail, trivial_features
 from train.page import Page
 from train.run.folder import write_json
 
 SCHEMA = "cxr-edge/audit/1"
 PARTS = ("train", "val", "test")
-_FULL_SIZE = (10**6, 10**6)  # never decode at a reduced scale: sharpness is a feature here
 _SHOWN = 12  # pictures in each gallery
 
 
@@ -185,7 +184,7 @@ def _examine(data: Path) -> tuple[list[Examined], list[Unreadable], list[str]]:
             continue
         try:
             content = file.read_bytes()
-            grey, facts = read_grey(content, _FULL_SIZE)
+            grey, facts = read_grey(content, FULL_SIZE)
         except (ImageError, OSError) as error:
             unreadable.append(Unreadable(path, str(error)))
             continue

@@ -23,7 +23,7 @@ from train.data.dataset import (
     targets,
 )
 from train.data.fields import Fields
-from train.data.mixture import Mixture
+from train.data.mixture import Mixture, put_right
 from train.data.table import Film, read_table
 from train.recipe import Augmentation, Recipe
 
@@ -83,6 +83,9 @@ class Arrays:
         store = stream / "train-pixels.npy" if stream else None
         train = load_pixels(data, split.train, recipe.input, "reading train", store)
         validation = load_pixels(data, split.validation, recipe.input, "reading validation")
+        for pixels, samples in ((train, split.train), (validation, split.validation)):
+            if source.films:
+                put_right(pixels, [source.films[sample.path] for sample in samples])
         labels = recipe.network.labels
         classes = targets(split.train, labels)
         count = np.bincount(classes, minlength=len(labels))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 THUMBNAIL = 16
+FULL_SIZE = (10**6, 10**6)  # for readers: never at a reduced scale, sharpness is a fact here
 _FOLDS = 5
 _RIDGE = 10.0  # values are standardised; keeps 256 weights from fitting the noise
 

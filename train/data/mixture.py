@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +48,10 @@ class Mixture:
         shares: Sequence[Share],
         policy: Augmentation,
     ) -> None:
-        """Films that are told to be inverted are put right here, in place.
+        """Nothing is copied.
 
         Args:
-            pixels: (n, height, width, 1) prepared films.
+            pixels: (n, height, width, 1) prepared films, inverted ones put right (`put_right`).
             films: (n) what is known of them.
             fields: Where their lungs are.
             shares: What a batch is made of.
@@ -61,9 +62,6 @@ class Mixture:
         """
         self.pixels, self.films, self.policy = pixels, films, policy
         self._fields = [fields.of(film.sample.path) for film in films]
-        for i, film in enumerate(films):
-            if film.inverted:
-                pixels[i, :, :, 0] = right_way_round(pixels[i, :, :, 0], film.crop == "lungs")
         self._outlines: dict[int, NDArray[np.uint8]] = {}
         self._movable = [self._is_movable(i) for i in range(len(films))]
         # Of cut lungs: found once, for it takes as long as the rest of a graft.
@@ -142,12 +140,20 @@ class Mixture:
         return [np.array(kinds[kind], np.intp) for kind in sorted(kinds)]
 
 
+def put_right(pixels: NDArray[np.uint8], films: Sequence[Film]) -> None:
+    """Turn round, in place, the films of (n, height, width, 1) that are told to be inverted."""
+    for i, film in enumerate(films):
+        if film.inverted:
+            pixels[i, :, :, 0] = right_way_round(pixels[i, :, :, 0], film.crop == "lungs")
+
+
 def cells(place: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
     """(56, 56) -> (rows, columns), each the mean of what it covers."""
     down, across = _weights(place.shape[0], rows), _weights(place.shape[1], columns)
     return np.asarray(down @ place @ across.T, np.float32)
 
 
+@lru_cache(maxsize=8)
 def _weights(size: int, parts: int) -> NDArray[np.float64]:
     """(parts, size): multiplied with values they give the mean over equal parts."""
     edges = np.arange(parts + 1) * size / parts

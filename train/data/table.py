@@ -31,6 +31,7 @@ from train.data.dataset import (
     kind_of,
     patient_of,
 )
+from train.data.graft import Box
 
 PARTS = ("train", "val", "test")
 _SPLITS = {"": "", "train": "train", "val": "val", "validation": "val", "test": "test",
@@ -38,8 +39,6 @@ _SPLITS = {"": "", "train": "train", "val": "val", "validation": "val", "test": 
 _CONTRASTS = ("", "normal", "inverted")
 _OLDEST = 120.0
 _CROPS = ("", "whole", "lungs")
-
-Box = tuple[float, float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)

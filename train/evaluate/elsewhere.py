@@ -18,20 +18,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
-from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.images.grey import read_grey
 from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
-from train.data.dataset import load_pixels
-from train.data.facts import cross_validated_scores, trivial_features
-from train.data.graft import right_way_round
+from train.data.dataset import load_pixels, read_bytes
+from train.data.facts import FULL_SIZE, cross_validated_scores, trivial_features
+from train.data.mixture import put_right
 from train.data.table import Film, Table, read_table
 from train.evaluate.adjusted import adjusted_auc_interval, strata_of
 from train.run.finished import FinishedRun, open_run
@@ -135,9 +133,7 @@ def _logits(finished: FinishedRun, table: Table, films: Sequence[Film]) -> NDArr
 
     model = keras.saving.load_model(finished.folder / "model.keras", compile=False)
     pixels = load_pixels(table.root, [f.sample for f in films], finished.input, "reading")
-    for i, film in enumerate(films):
-        if film.inverted:
-            pixels[i, :, :, 0] = right_way_round(pixels[i, :, :, 0], cut=False)
+    put_right(pixels, films)
     return disease_logit(predict_logits(model, pixels))
 
 
@@ -145,9 +141,9 @@ def _facts(table: Table, films: Sequence[Film]) -> NDArray[np.float64]:
     """(n, facts) of each file."""
     rows = []
     for film in tqdm(films, "film facts", unit="film", leave=False, disable=None):
-        path = table.root / film.sample.path
-        with Image.open(path) as image:
-            rows.append(list(trivial_features(path.stat().st_size, image.convert("L")).values()))
+        content = read_bytes(table.root, film.sample)
+        grey, _ = read_grey(content, FULL_SIZE)
+        rows.append(list(trivial_features(len(content), grey).values()))
     return np.array(rows)
 
 
@@ -187,17 +183,10 @@ def _comparisons(
                 )
 
 
-def _points(finished: FinishedRun) -> tuple[float, tuple[OperatingPoint, ...]]:
-    logits, positive = disease_logit(finished.validation.logits), finished.validation.positive
-    temperature = round(fit_temperature(logits, positive), 4)
-    corrupted = disease_logit(finished.corrupted.logits) if finished.corrupted else None
-    return temperature, choose_operating_points(logits, positive, temperature, corrupted)
-
-
 def _called(
     finished: FinishedRun, films: Sequence[Film], scores: NDArray[np.float64]
 ) -> Iterator[Called]:
-    temperature, points = _points(finished)
+    temperature, points = finished.calibrate(disease_logit(finished.validation.logits))
     probability = probabilities(scores / temperature)
     groups = sorted({(f.source, f.sample.kind) for f in films})
     for source, finding in groups:

@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics import odds
@@ -81,10 +80,7 @@ class Evaluation:
 
 def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Evaluation:
     """All figures, from logits alone."""
-    validation = disease_logit(run.validation.logits)
-    temperature = round(fit_temperature(validation, run.validation.positive), 4)
-    corrupted = disease_logit(run.corrupted.logits) if run.corrupted else None
-    points = choose_operating_points(validation, run.validation.positive, temperature, corrupted)
+    temperature, points = run.calibrate(disease_logit(run.validation.logits))
     probability = probabilities(scores, temperature)
     positive = scores.positive
     kinds = np.array([s.kind for s in scores.samples])

@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_runtime.basics.parse import from_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
+from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
+from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.scores import disease_logit
 from train.data.dataset import Split
 from train.recipe import Recipe
 from train.run.folder import SCHEMA
@@ -36,6 +42,17 @@ class FinishedRun:
     @property
     def input(self) -> InputSpec:
         return self.recipe.input
+
+    def calibrate(self, logits: NDArray[np.float64]) -> tuple[float, tuple[OperatingPoint, ...]]:
+        """Temperature and operating points, from validation alone.
+
+        Args:
+            logits: (n,) log odds of pneumonia of the validation images, before temperature.
+        """
+        temperature = round(fit_temperature(logits, self.validation.positive), 4)
+        corrupted = disease_logit(self.corrupted.logits) if self.corrupted else None
+        points = choose_operating_points(logits, self.validation.positive, temperature, corrupted)
+        return temperature, points
 
     @property
     def labels(self) -> tuple[str, ...]:

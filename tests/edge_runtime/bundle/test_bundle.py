@@ -185,3 +185,14 @@ def test_shipped_bundles_are_told_apart_and_small() -> None:
     assert files["small"] + files["tiny"] < 4_000_000
     for manifest in manifests.values():
         assert manifest.quality is not None and len(manifest.known_answers) >= 3
+
+
+def test_a_refused_quality_gate_or_reference_is_named_by_its_place(bundle: Path) -> None:
+    document = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    document["quality"]["features"]["components_base64"] = "AAA"
+    with pytest.raises(BundleError, match=r"^manifest\.json: quality: features: "):
+        parse_manifest(json.dumps(document).encode())
+    document = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
+    document["reference"]["refused"] = -1
+    with pytest.raises(BundleError, match=r"^manifest\.json: reference: -1 refused"):
+        parse_manifest(json.dumps(document).encode())

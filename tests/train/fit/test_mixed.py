@@ -8,16 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
+from edge_runtime.images.preprocess import InputSpec
 from tests.conftest import workbench
+from train.data.arrays import Arrays, split_data
 from train.data.dataset import Sample
 from train.data.fields import Fields
 from train.data.graft import FIELD_SIDE
-from train.data.mixture import Mixture, Rendered, cells
+from train.data.mixture import Mixture, Rendered, cells, put_right
 from train.data.table import Film
-from train.recipe import Augmentation, Share
+from train.recipe import Augmentation, Data, Share, load_recipe
 
 SIDE = 64
 
@@ -51,6 +54,7 @@ def mixture(fields: Path, policy: Augmentation, *extra: Film) -> Mixture:
     pixels = np.stack(
         [draw_phantom(i, f.sample.kind != "normal", SIDE, SIDE) for i, f in enumerate(every)]
     )[..., np.newaxis]
+    put_right(pixels, every)
     shares = (Share(("here",), 6), Share(("there", "cut"), 2))
     return Mixture(pixels, every, Fields([fields]), shares, policy)
 
@@ -195,3 +199,25 @@ def test_training_on_two_tables(tmp_path: Path, fields: Path) -> None:
     assert again.returncode == 0 and "finished" in again.stderr + again.stdout
     evaluated = workbench("train", "evaluate", run, "--part", "validation", "--data", tmp_path)
     assert evaluated.returncode == 0, evaluated.stderr[-2000:]
+
+
+def test_inverted_films_are_put_right_in_training_and_validation(tmp_path: Path) -> None:
+    rows = ["path,finding,patient,contrast"]
+    for i in range(40):
+        film = draw_phantom(i, i % 2 == 1, SIDE, SIDE)
+        Image.fromarray(255 - film if i % 4 < 2 else film).save(tmp_path / f"{i}.png")
+        rows.append(f"{i}.png,{('normal', 'pneumonia')[i % 2]},p{i},{'inverted' * (i % 4 < 2)}")
+    table = tmp_path / "films.csv"
+    table.write_text("\n".join(rows))
+    recipe = load_recipe("smoke")
+    recipe = dataclasses.replace(
+        recipe, input=InputSpec(SIDE, SIDE), data=Data(validation_fraction=0.3)
+    )
+    split, source = split_data(recipe, [table])
+    arrays = Arrays.load(recipe, source, split)
+    for samples, pixels in ((split.train, arrays.train), (split.validation, arrays.validation)):
+        assert len(samples) > 5
+        for sample, image in zip(samples, pixels, strict=True):
+            number = int(Path(sample.path).stem)
+            drawn = draw_phantom(number, number % 2 == 1, SIDE, SIDE)
+            np.testing.assert_array_equal(image[:, :, 0], drawn)
