@@ -15,6 +15,10 @@ VERBS = {
         "benchmarks.accuracy.robustness",
         "float and int8 AUC under corruptions; exit 1 if int8 loses more than 0.01 anywhere",
     ),
+    "evidence": (
+        "benchmarks.accuracy.evidence",
+        "does the map of a run look where radiologists drew boxes, and inside the lungs?",
+    ),
     "layers": ("benchmarks.accuracy.layers", "signal-to-quantisation-noise of every layer"),
     "choices": (
         "benchmarks.accuracy.choices",

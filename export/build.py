@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, ModelMetrics, Outputs
 from edge_runtime.engines import litert, onnxruntime
@@ -18,7 +20,7 @@ from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT
-from edge_runtime.judge.quality import QualityGate
+from edge_runtime.judge.quality import Quality
 from edge_runtime.judge.reference import Reference, make_reference
 from edge_runtime.judge.scores import disease_logit
 from export.convert.bias_correction import INT8_LEVELS, correct_biases
@@ -26,20 +28,17 @@ from export.convert.inference_model import add_normalisation, keras_logits, load
 from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
 from export.convert.to_tflite import to_float_tflite, to_int8_tflite
 from export.fit_gate import fit_quality_gate
+from export.populations import Described, describe_sources, measure_populations
 from export.representative import choose_representative
 from export.verify import gate
 from export.write import Converted, write_bundles
-from train.data.dataset import load_pixels
+from train.data.source import open_source
 from train.run.finished import FinishedRun, open_run
 
 if TYPE_CHECKING:
     import keras
 
-INTENDED_USE = (
-    "Screening support, research and education: frontal chest radiographs of children of about "
-    "one to five years with suspected pneumonia. It is not a diagnosis; a qualified person "
-    "decides."
-)
+_NOT_STATED = "Intended use: not stated. It is not a diagnosis; a qualified person decides."
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime",
              "ai-edge-litert", "numpy", "pillow")  # fmt: skip
 _FORMATS = {"tflite": litert, "onnx": onnxruntime}
@@ -47,7 +46,7 @@ _FORMATS = {"tflite": litert, "onnx": onnxruntime}
 
 def build_bundle(
     run_folder: Path,
-    data: Path | None,
+    data: Sequence[Path],
     output: Path,
     *,
     name: str,
@@ -69,9 +68,11 @@ def build_bundle(
             raise InvalidValueError(f"{path} exists; give another --output, or --force")
     run = open_run(run_folder)
     core = load_core(run.folder)
-    chosen = choose_representative(run.splits.train, representative_count)
-    representative = load_pixels(data, chosen, run.input, "representative data")
-    validation = load_pixels(data, run.splits.validation, run.input, "validation")
+    source = open_source(data)
+    films = [sample for sample in run.splits.train if source.is_whole(sample)]
+    chosen = choose_representative(films, representative_count)
+    representative = source.pixels(chosen, run.input, "representative data")
+    validation = source.pixels(run.splits.validation, run.input, "validation")
 
     tqdm.write("running the float model")
     exact = _Exact(keras_logits(core, validation), keras_logits(core, representative))
@@ -86,7 +87,7 @@ def build_bundle(
         gate.ModelLogits("float32 keras", "keras", disease_logit(exact.validation)),
         [gate.ModelLogits(c.label, c.engine.name, disease_logit(c.validation)) for c in converted],
         temperature,
-        points[0].threshold,
+        next(p for p in points if p.name == run.recipe.operating_point).threshold,
         SPLIT,
     )
     for row in metrics:
@@ -95,15 +96,19 @@ def build_bundle(
 
     tqdm.write("fitting the quality gate")
     int8 = next(c for c in converted if c.label == "int8 tflite")
-    train = load_pixels(data, run.splits.train, run.input, "train")
+    train = source.pixels(films, run.input, "train")
     features = gate.run_engine(int8.engine, train, "train: features")[1]
-    quality = fit_quality_gate(train, features, int8.validation_features)
+    quality = fit_quality_gate(train, features, int8.validation_features, run.recipe.about.ages)
+    verdicts = [
+        quality.judge(ImageFacts(1000, 1000), pixels, seen)
+        for pixels, seen in zip(validation, int8.validation_features, strict=True)
+    ]
     rows, columns, units = core.output["map"].shape[1:]
     draft = Manifest(
         schema=SCHEMA,
         name=name,
         version=version,
-        intended_use=INTENDED_USE,
+        intended_use=run.recipe.about.intended_use or _NOT_STATED,
         labels=run.labels,
         input=run.input,
         outputs=Outputs(
@@ -113,13 +118,30 @@ def build_bundle(
         ),
         calibration=Calibration(temperature, SPLIT),
         operating_points=points,
-        default_operating_point=points[0].name,
+        default_operating_point=run.recipe.operating_point,
         files=(),
         known_answers=(),
         metrics=metrics,
-        provenance=_provenance(run, [image.path for image in chosen]),
+        provenance=_provenance(run, [image.path for image in chosen])
+        | describe_sources(run, source)
+        | {
+            "populations": to_mapping(
+                measure_populations(
+                    [Described.of(s, source, run.recipe) for s in run.splits.validation],
+                    disease_logit(exact.validation),
+                    {
+                        c.label: disease_logit(c.validation)
+                        for c in converted
+                        if c.precision == "int8"
+                    },
+                    temperature,
+                    points,
+                    verdicts,
+                )
+            )
+        },
         quality=quality,
-        reference=_reference(quality, int8, validation, temperature),
+        reference=_reference(verdicts, int8, temperature),
     )
     return write_bundles(
         draft,
@@ -166,14 +188,8 @@ def _told(row: ModelMetrics) -> str:
     return text
 
 
-def _reference(
-    quality: QualityGate, int8: Converted, validation: NDArray[np.uint8], temperature: float
-) -> Reference:
+def _reference(verdicts: Sequence[Quality], int8: Converted, temperature: float) -> Reference:
     """What the validation images look like to the runtime, for the drift watch."""
-    verdicts = [
-        quality.judge(ImageFacts(1000, 1000), pixels, features)
-        for pixels, features in zip(validation, int8.validation_features, strict=True)
-    ]
     accepted = np.array([verdict.accepted for verdict in verdicts])
     logits = disease_logit(int8.validation) / temperature
     return make_reference(
@@ -217,6 +233,7 @@ def _provenance(run: FinishedRun, representative: list[str]) -> dict[str, Any]:
         "export_versions": installed_versions(_PACKAGES),
         "representative": representative,
         "evaluations": _read_evaluations(run.folder),
+        "elsewhere": _read_elsewhere(run),
     }
 
 
@@ -236,3 +253,15 @@ def _read_evaluations(folder: Path) -> dict[str, Any]:
                 ],
             }
     return found
+
+
+def _read_elsewhere(run: FinishedRun) -> dict[str, Any]:
+    """What `train elsewhere` measured on sources that the recipe held out; figures only."""
+    file = run.folder / "elsewhere" / "elsewhere.json"
+    if not file.is_file():
+        return {}
+    document = json.loads(file.read_text(encoding="utf-8"))
+    return {
+        key: [row for row in document[key] if row["source"] in run.recipe.data.held_out]
+        for key in ("comparisons", "called")
+    }

@@ -12,6 +12,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from train.data.table import add_data_sets
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
@@ -20,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("run_folder", metavar="run", type=Path,
                         help="folder written by `python -m train fit`")  # fmt: skip
-    parser.add_argument("--data", type=Path, help="folder with train/, val/ and test/")
+    add_data_sets(parser)
     parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
     parser.add_argument("--name", default="pneumonia-mobilenetv2")
     parser.add_argument("--version", default="1.0.0")

@@ -23,16 +23,22 @@ _REFUSE_ABOVE = 1.75
 _MIN_SIDE_PX = 128
 _MAX_ASPECT = 2.5
 _MAX_CHROMA = 20.0
-# The data set's children are one to five years old (Kermany et al., Cell 2018).
-_AGE_YEARS = (1.0, 6.0)
 
 
 def fit_quality_gate(
     train_pixels: NDArray[np.uint8],
     train_features: NDArray[np.float32],
     validation_features: NDArray[np.float32],
+    ages: tuple[float, float] | None = None,
 ) -> QualityGate:
-    """Limits from (n, h, w, 1) uint8 training images and (n, channels) pooled features."""
+    """Limits from (n, h, w, 1) uint8 training images and (n, channels) pooled features.
+
+    Args:
+        train_pixels: As prepared.
+        train_features: Of these.
+        validation_features: Of images held out, which set the limit of the distance.
+        ages: Years that the model is meant for; None refuses nobody.
+    """
     thumbnails = np.array([thumbnail(pixels) for pixels in train_pixels])
     template = thumbnails.mean(axis=0)
     template /= np.linalg.norm(template)
@@ -48,7 +54,7 @@ def fit_quality_gate(
         template=tuple(round(float(value), 5) for value in template),
         min_correlation=round(float(max(0.0, np.quantile(correlation, 0.0005) - 0.1)), 4),
         features=_fit_features(train_features, validation_features),
-        age_years=_AGE_YEARS,
+        age_years=ages,
         fitted_on=f"{len(train_pixels)} training and {len(validation_features)} validation images",
     )
 

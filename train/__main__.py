@@ -1,4 +1,4 @@
-"""python -m train fit|evaluate|elsewhere|audit|recipes: see --help of each."""
+"""python -m train fit|evaluate|elsewhere|unseen|audit|recipes: see --help of each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ VERBS = {
     "elsewhere": (
         "train.evaluate.elsewhere",
         "how a run does on films of other hospitals, by source and view",
+    ),
+    "unseen": (
+        "train.unseen",
+        "train a recipe without each group of sources in turn, and judge it there",
     ),
     "audit": (
         "train.audit.command",

@@ -17,7 +17,7 @@ RECIPES = Path(__file__).parent / "recipes"
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Some images of every batch: as many of each kind, whatever their numbers."""
+    """Some images of every batch: as many of each label, whatever their numbers."""
 
     sources: tuple[str, ...]
     images: int
@@ -38,6 +38,7 @@ class Data:
     # What findings of a table are called here; "" leaves a finding's films out.
     findings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     held_out: tuple[str, ...] = ()  # sources that training never sees, nor validation
+    children: tuple[str, ...] = ()  # sources of children whose table states no ages
     # What each batch is made of; without it, all films once an epoch in random order.
     mix: tuple[Share, ...] = ()
     steps: int = 0  # batches an epoch, where they are mixed
@@ -109,6 +110,7 @@ class Optimisation:
     head_learning_rate: float = 1e-3
     epochs: int = 10  # fine-tuning epochs, after the head's
     trainable_layers: int = 0  # of the backbone while fine-tuning, from the top; 0 is all
+    frozen_until: str = ""  # or: all after the layer of this name
     learning_rate: float = 2e-4
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
@@ -120,6 +122,8 @@ class Optimisation:
     batch_norm_momentum: float = 0.99
     # Keep the pretrained batch statistics, as Keras' guide to fine-tuning advises.
     freeze_batch_norm: bool = False
+    # Frozen and folded into the convolutions while training, which is faster. See network/fold.py.
+    fold_batch_norm: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,10 +143,23 @@ class Distillation:
 
 
 @dataclasses.dataclass(frozen=True)
+class About:
+    """What a model that comes of a recipe is for, in sentences for its card and its users."""
+
+    intended_use: str = ""
+    suited: str = ""  # for whom and for what
+    unsuited: str = ""
+    data: str = ""  # what it learned from, with the citation
+    # From the first up to but not including the second; a DICOM file of another age is refused.
+    ages: tuple[float, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Recipe:
     name: str
     description: str
     seed: int = 1
+    operating_point: str = "screening"  # what decides where nobody names one
     input: InputSpec = dataclasses.field(default_factory=lambda: InputSpec(224, 224))
     data: Data = dataclasses.field(default_factory=Data)
     network: Network = Network()
@@ -150,6 +167,7 @@ class Recipe:
     optimisation: Optimisation = Optimisation()
     distillation: Distillation = Distillation()
     evidence: Evidence = Evidence()
+    about: About = About()
 
 
 def recipe_names() -> list[str]:

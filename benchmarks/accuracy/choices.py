@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -27,7 +28,8 @@ from export.convert.inference_model import keras_logits, load_core
 from export.convert.to_tflite import to_int8_tflite
 from export.representative import choose_representative
 from export.verify.gate import run_engine
-from train.data.dataset import load_pixels
+from train.data.source import open_source
+from train.data.table import add_data_sets
 from train.run.finished import open_run
 
 _SIZES = (1, 10, 50, 200, 500)
@@ -59,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output docs/results/choices"
     )
     parser.add_argument("run_folder", type=Path, metavar="RUN")
-    parser.add_argument("--data", type=Path, help="the data folder")
+    add_data_sets(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
 
 
@@ -68,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def run_choices(run_folder: Path, data: Path | None, output: Path) -> ChoicesResult:
+def run_choices(run_folder: Path, data: Sequence[Path], output: Path) -> ChoicesResult:
     """Convert and measure; write choices.json and choices.md.
 
     Raises:
@@ -76,7 +78,8 @@ def run_choices(run_folder: Path, data: Path | None, output: Path) -> ChoicesRes
     """
     run = open_run(run_folder)
     core = load_core(run.folder)
-    plain = load_pixels(data, run.splits.validation, run.input, "validation")
+    source = open_source(data)
+    plain = source.pixels(run.splits.validation, run.input, "validation")
     names = list(CORRUPTIONS)
     corrupted = np.stack(
         [corrupt(p, names[i % len(names)], _SEVERITY, i) for i, p in enumerate(plain)]
@@ -98,8 +101,9 @@ def run_choices(run_folder: Path, data: Path | None, output: Path) -> ChoicesRes
         )
 
     def representative(count: int) -> NDArray[np.uint8]:
-        images = choose_representative(run.splits.train, max(2, count))[:count]
-        return load_pixels(data, images, run.input, "representative")
+        whole = [s for s in run.splits.train if source.is_whole(s)]
+        images = choose_representative(whole, max(2, count))[:count]
+        return source.pixels(images, run.input, "representative")
 
     def scores(engine: Engine) -> list[NDArray[np.float64]]:
         return [

@@ -22,6 +22,7 @@ import numpy as np
 
 from edge_runtime.basics.parse import from_mapping
 from edge_runtime.errors import InvalidValueError
+from train.data.table import add_data_sets
 from train.evaluate.evaluation import run_evaluation
 from train.evaluate.figures import Evaluation, PointMetrics
 from train.run.finished import open_run
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--external nih_external --output docs/results.md"
     )
     parser.add_argument("runs", nargs="*", type=Path, help="run folders")
-    parser.add_argument("--data", type=Path, help="the data folder")
+    add_data_sets(parser)
     parser.add_argument("--external", type=Path, help="another hospital's labelled folder")
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
 
@@ -89,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def run_scorecard(
-    runs: Sequence[Path], data: Path | None, external: Path | None, output: Path
+    runs: Sequence[Path], data: Sequence[Path], external: Path | None, output: Path
 ) -> None:
     """Evaluate the runs where that is still to do, and write `output`.
 
@@ -102,11 +103,11 @@ def run_scorecard(
         target = store / f"{recipe.name}-seed{recipe.seed}"
         target.mkdir(parents=True, exist_ok=True)
         parts = [("validation", data), ("test", data)]
-        parts += [("external", external)] if external else []
-        for part, folder in parts:
+        parts += [("external", [external])] if external else []
+        for part, sets in parts:
             source = run / f"evaluation-{part}" / "evaluation.json"
             if not source.exists():
-                run_evaluation(run, folder, part)
+                run_evaluation(run, sets, part)
             shutil.copyfile(source, target / f"{part}.json")
     output.write_text(scorecard(read_rows(store)), encoding="utf-8")
     print(output.read_text(encoding="utf-8"))

@@ -43,6 +43,6 @@ def test_a_systems_recipe_trains_and_is_evaluated(name: str, tmp_path: Path) -> 
         json.dumps(dataclasses.asdict(load_recipe(name).network))
     )
     assert run["outcome"]["epochs"] == min(1, plan.head_epochs) + min(1, plan.epochs)
-    evaluation = run_evaluation(tmp_path, None, "validation")
+    evaluation = run_evaluation(tmp_path, [], "validation")
     assert 0 <= evaluation.auc.value <= 1
     assert (tmp_path / "evaluation-validation" / "index.html").stat().st_size > 10_000

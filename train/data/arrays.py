@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,6 @@ from train.data.augment import augment
 from train.data.dataset import (
     Split,
     fingerprint,
-    load_pixels,
     phantom_samples,
     split_by_batch,
     split_by_block,
@@ -23,8 +22,9 @@ from train.data.dataset import (
     targets,
 )
 from train.data.fields import Fields
-from train.data.mixture import Mixture, put_right
-from train.data.table import Film, read_table
+from train.data.mixture import Mixture
+from train.data.source import Source
+from train.data.table import read_table
 from train.recipe import Augmentation, Recipe
 
 # The same for every recipe, so that validation scores of recipes can be compared.
@@ -64,6 +64,7 @@ class Arrays:
         split: Split,
         stream: Path | None = None,
         fields: Sequence[Path] = (),
+        sides: Sequence[Path] = (),
     ) -> Arrays:
         """Read everything.
 
@@ -74,18 +75,15 @@ class Arrays:
             stream: A folder for the prepared training images, which then stay on the disk and are
                 read as batches need them; without it they are held in memory.
             fields: Files of lung fields (`train.data.fields`), for grafts.
+            sides: The same of each lung's own hull, for where evidence may lie.
 
         Raises:
             InvalidValueError: An image or a file of fields cannot be read, or the recipe mixes
                 sources that there are no films of.
         """
-        data = source.root
         store = stream / "train-pixels.npy" if stream else None
-        train = load_pixels(data, split.train, recipe.input, "reading train", store)
-        validation = load_pixels(data, split.validation, recipe.input, "reading validation")
-        for pixels, samples in ((train, split.train), (validation, split.validation)):
-            if source.films:
-                put_right(pixels, [source.films[sample.path] for sample in samples])
+        train = source.pixels(split.train, recipe.input, "reading train", store)
+        validation = source.pixels(split.validation, recipe.input, "reading validation")
         labels = recipe.network.labels
         classes = targets(split.train, labels)
         count = np.bincount(classes, minlength=len(labels))
@@ -107,7 +105,7 @@ class Arrays:
         if recipe.data.mix:
             films = [source.films[sample.path] for sample in split.train]
             policy = recipe.augmentation
-            mixture = Mixture(train, films, Fields(fields), recipe.data.mix, policy)
+            mixture = Mixture(train, films, Fields(fields), recipe.data.mix, policy, Fields(sides))
         return Arrays(
             train,
             target.astype(np.float32),
@@ -120,14 +118,6 @@ class Arrays:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where samples are, and what is known of them beside their kind."""
-
-    root: Path | None  # None for drawings
-    films: Mapping[str, Film] = dataclasses.field(default_factory=dict)  # by path of the sample
-
-
 def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
     """The images of training and validation, by the recipe's rules.
 
@@ -136,7 +126,7 @@ def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
     Raises:
         InvalidValueError: The data cannot be read, or the recipe asks for what they do not have.
     """
-    source = Source(None)
+    source = Source()
     if recipe.data.source == "phantoms":
         samples = phantom_samples(recipe.data.phantom_count)
     elif recipe.data.source == "folder":
@@ -161,11 +151,4 @@ def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
     else:
         seed = recipe.data.split_seed or recipe.seed
         split = split_by_patient(samples, recipe.data.validation_fraction, seed)
-    whole = tuple(
-        s for s in split.validation if s.path not in source.films or is_whole(source.films[s.path])
-    )
-    return Split(split.train, whole), source
-
-
-def is_whole(film: Film) -> bool:
-    return film.crop == "whole"
+    return Split(split.train, tuple(filter(source.is_whole, split.validation))), source

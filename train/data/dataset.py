@@ -23,6 +23,7 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_file
 from edge_runtime.images.preprocess import InputSpec, prepare
 
+NORMAL = "normal"  # the kind of a film without pneumonia
 NORMAL_FOLDERS = ("NORMAL", "NO_FINDING")  # the second name is that of the NIH's label
 POSITIVE_FOLDER = "PNEUMONIA"
 CLASS_FOLDERS = (NORMAL_FOLDERS[0], POSITIVE_FOLDER)
@@ -73,7 +74,7 @@ def read_folder(data: Path, parts: Iterable[str]) -> list[Sample]:
 def kind_of(file_name: str, folder_name: str) -> str:
     """normal, bacterial, viral or pneumonia, from the class folder and the file name."""
     if folder_name in NORMAL_FOLDERS:
-        return "normal"
+        return NORMAL
     if "_bacteria_" in file_name:
         return "bacterial"
     return "viral" if "_virus_" in file_name else "pneumonia"
@@ -121,7 +122,7 @@ def split_by_batch(samples: list[Sample], pattern: str) -> Split:
     patients = {s.patient for s in validation}
     train = tuple(s for s in samples if s.patient not in patients)
     for part in (train, validation):
-        if len({s.kind == "normal" for s in part}) < 2:
+        if len({s.kind == NORMAL for s in part}) < 2:
             raise InvalidValueError(f"holdout {pattern!r} leaves a side without both classes")
     return Split(train, validation)
 
@@ -150,7 +151,7 @@ def split_by_block(samples: list[Sample], block: int, blocks: int) -> Split:
     held_out = {s.patient for s in validation}
     train = tuple(s for s in samples if s.patient not in held_out)
     for side in (train, validation):
-        if len({s.kind == "normal" for s in side}) < 2:
+        if len({s.kind == NORMAL for s in side}) < 2:
             raise InvalidValueError(f"block {block} of {blocks} leaves a side without both classes")
     return Split(train, tuple(sorted(validation, key=lambda s: s.path)))
 
@@ -166,7 +167,7 @@ def phantom_samples(count: int, first_seed: int = 0) -> list[Sample]:
     return [
         Sample(f"phantom/{seed}", "bacterial" if seed % 4 == 1 else "viral", f"phantom{seed}")
         if seed % 2
-        else Sample(f"phantom/{seed}", "normal", f"phantom{seed}")
+        else Sample(f"phantom/{seed}", NORMAL, f"phantom{seed}")
         for seed in range(first_seed, first_seed + count)
     ]
 
@@ -196,7 +197,7 @@ def load_pixels(
 
 def read_bytes(data: Path | None, sample: Sample) -> bytes:
     """File content of a sample; phantoms are drawn."""
-    drawn = phantom_file(sample.path, pneumonia=sample.kind != "normal")
+    drawn = phantom_file(sample.path, pneumonia=sample.kind != NORMAL)
     if drawn is not None:
         return drawn
     if data is None:

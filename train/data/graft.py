@@ -96,9 +96,17 @@ def graft(
     )
 
 
+def moved_like(place_in_lungs: NDArray[np.bool_], lungs: Lungs, host: Lungs) -> NDArray[np.bool_]:
+    """(rows, columns) of the lungs' film, where `graft` puts it in the host's."""
+    placement = place(field_box(lungs.field), field_box(host.field))
+    marked = (place_in_lungs * 255).astype(np.uint8)
+    return _moved(marked, placement, place_in_lungs.shape) > 127
+
+
 def worth_moving(lungs: Lungs) -> bool:
     """Whether a cutter left most of the lungs: fragments are no lungs to put into a film."""
-    found = outline(lungs).mean() / max(float(lungs.field.mean()), 1e-6)
+    inside = outline(lungs) if lungs.outline is None else lungs.outline
+    found = inside.mean() / max(float(lungs.field.mean()), 1e-6)
     return float(lungs.field.mean()) >= _LEAST_FIELD and float(found) >= _LEAST_LEFT
 
 

@@ -8,18 +8,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
 from train.data.augment import augment_with_places
+from train.data.dataset import NORMAL
 from train.data.fields import Fields
 from train.data.graft import (
     FIELD_SIDE,
     Lungs,
     cells_of,
     graft,
+    moved_like,
     outline,
     right_way_round,
     worth_moving,
@@ -33,7 +37,9 @@ class Rendered:
     """One training image as the network sees it, and where its lungs and findings are."""
 
     pixels: NDArray[np.uint8]  # (height, width, 1)
-    field: NDArray[np.float32] | None  # (56, 56) share of each cell inside the lungs' field
+    # (56, 56) share of each cell where evidence may lie: each lung's own hull where it is known,
+    # or else the field of both; boxes count as inside. None where nothing is known.
+    field: NDArray[np.float32] | None
     boxes: NDArray[np.float32]  # (56, 56) share of each cell inside boxes; 0 without any
 
 
@@ -47,6 +53,7 @@ class Mixture:
         fields: Fields,
         shares: Sequence[Share],
         policy: Augmentation,
+        sides: Fields | None = None,
     ) -> None:
         """Nothing is copied.
 
@@ -56,60 +63,67 @@ class Mixture:
             fields: Where their lungs are.
             shares: What a batch is made of.
             policy: Of the augmentation, grafts among it.
+            sides: Each lung's own hull, where it is known; of cut lungs it is what was cut.
 
         Raises:
             InvalidValueError: A share has no films.
         """
         self.pixels, self.films, self.policy = pixels, films, policy
         self._fields = [fields.of(film.sample.path) for film in films]
+        self._sides = sides or Fields()
+        # Of cut lungs, found at first use and kept: it takes as long as the rest of a graft.
         self._outlines: dict[int, NDArray[np.uint8]] = {}
-        self._movable = [self._is_movable(i) for i in range(len(films))]
-        # Of cut lungs: found once, for it takes as long as the rest of a graft.
-        self._outlines = {
-            i: np.packbits(outline(self._lungs(i)))
-            for i, film in enumerate(films)
-            if film.crop == "lungs" and self._movable[i]
-        }
+        self._movable: dict[int, bool] = {}
         whole = [
             i for i, f in enumerate(films) if f.crop == "whole" and self._fields[i] is not None
         ]
         self._hosts = np.array(whole, np.intp)
         sources = np.array([films[i].source for i in whole])
         self._hosts_of = {s: self._hosts[sources == s] for s in np.unique(sources)}
-        self._groups = [(self._by_kind(share), share.images) for share in shares]
+        every = np.array([f.source if f.crop == "whole" else "" for f in films])
+        self._whole_of = [np.flatnonzero(every == s) for s in np.unique(every) if s]
+        self._groups = [(self._by_label(share), share.images) for share in shares]
 
     @property
     def batch_size(self) -> int:
         return sum(images for _, images in self._groups)
 
     def draw(self, rng: np.random.Generator) -> list[int]:
-        """The films of a batch: of each share as many as it says, kinds with the same chance."""
+        """The films of a batch: of each share as many as it says.
+
+        Half of them normal where the share has both, and each kind of disease with the same chance.
+        """
         return [
-            int(rng.choice(kinds[int(rng.integers(len(kinds)))]))
-            for kinds, images in self._groups
+            int(_any_of(_any_of(_any_of(labels, rng), rng), rng))
+            for labels, images in self._groups
             for _ in range(images)
         ]
 
     def render(self, index: int, rng: np.random.Generator) -> Rendered:
         """One film, its lungs perhaps in another's frame, changed as the policy says."""
         film, policy = self.films[index], self.policy
-        pixels, field = self.pixels[index, :, :, 0], self._fields[index]
+        pixels, field = self.pixels[index, :, :, 0], self._inside(index)
         boxes = film.boxes
         chance = policy.graft_cut if film.crop == "lungs" else policy.graft_whole
-        if self._movable[index] and len(self._hosts) and rng.random() < chance:
-            host = int(rng.choice(self._hosts_for(film.source, rng)))
-            pixels, field, boxes = graft(self._lungs(index), self._lungs(host), rng)
-        places = np.stack(
-            [
-                np.ones((FIELD_SIDE, FIELD_SIDE), np.float32) if field is None else field,
-                cells_of(boxes, FIELD_SIDE, FIELD_SIDE),
-            ]
-        ).astype(np.float32)
+        if self._is_movable(index) and len(self._hosts) and rng.random() < chance:
+            host = int(_any_of(self._hosts_for(film.source, rng), rng))
+            lungs, frame = self._lungs(index), self._lungs(host)
+            pixels, _, boxes = graft(lungs, frame, rng)
+            if field is not None:
+                field = moved_like(field, lungs, frame)
+        hit = cells_of(boxes, FIELD_SIDE, FIELD_SIDE)
+        inside = np.ones_like(hit) if field is None else np.maximum(field, hit)
+        places = np.stack([inside, hit]).astype(np.float32)
         swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
-        donor = self.pixels[self.draw(rng)[0]] if swaps else None
+        swaps = swaps and bool(self._whole_of)
+        donor = self.pixels[self._donor(rng)] if swaps else None
         changed, moved = augment_with_places(pixels[:, :, np.newaxis], places, policy, rng, donor)
         assert moved is not None
         return Rendered(changed, None if field is None else moved[0], moved[1])
+
+    def _donor(self, rng: np.random.Generator) -> int:
+        """A whole film of any source, each source with the same chance."""
+        return int(_any_of(self._whole_of[int(rng.integers(len(self._whole_of)))], rng))
 
     def _hosts_for(self, source: str, rng: np.random.Generator) -> NDArray[np.intp]:
         own = self._hosts_of.get(source)
@@ -121,23 +135,47 @@ class Mixture:
     def _lungs(self, index: int) -> Lungs:
         film, field = self.films[index], self._fields[index]
         assert field is not None
-        pixels, packed = self.pixels[index, :, :, 0], self._outlines.get(index)
-        known = None
-        if packed is not None:
-            known = np.unpackbits(packed)[: pixels.size].reshape(pixels.shape).astype(bool)
-        return Lungs(pixels, field, film.crop == "lungs", film.boxes, known)
+        pixels = self.pixels[index, :, :, 0]
+        lungs = Lungs(pixels, field, film.crop == "lungs", film.boxes)
+        if not lungs.cut:
+            return lungs
+        if index not in self._outlines:
+            self._outlines[index] = np.packbits(outline(lungs))
+        known = np.unpackbits(self._outlines[index])[: pixels.size].reshape(pixels.shape)
+        return dataclasses.replace(lungs, outline=known.astype(bool))
+
+    def _inside(self, index: int) -> NDArray[np.bool_] | None:
+        film = self.films[index]
+        if film.crop == "lungs" and self._is_movable(index):
+            found = self._lungs(index).outline
+            assert found is not None
+            cells = Image.fromarray(found).convert("L").resize((FIELD_SIDE, FIELD_SIDE))
+            return np.asarray(cells) > 0
+        own = self._sides.of(film.sample.path)
+        return self._fields[index] if own is None else own
 
     def _is_movable(self, index: int) -> bool:
-        return self._fields[index] is not None and worth_moving(self._lungs(index))
+        if index not in self._movable:
+            self._movable[index] = self._fields[index] is not None and worth_moving(
+                self._lungs(index)
+            )
+        return self._movable[index]
 
-    def _by_kind(self, share: Share) -> list[NDArray[np.intp]]:
+    def _by_label(self, share: Share) -> list[list[NDArray[np.intp]]]:
+        """The films of a share: [[normal], [each kind of disease]], without empty ones."""
         kinds: dict[str, list[int]] = {}
         for i, film in enumerate(self.films):
             if film.source in share.sources:
                 kinds.setdefault(film.sample.kind, []).append(i)
         if not kinds:
             raise InvalidValueError(f"data.mix: no films of {', '.join(share.sources)}")
-        return [np.array(kinds[kind], np.intp) for kind in sorted(kinds)]
+        normal = [np.array(kinds[k], np.intp) for k in sorted(kinds) if k == NORMAL]
+        disease = [np.array(kinds[k], np.intp) for k in sorted(kinds) if k != NORMAL]
+        return [label for label in (normal, disease) if label]
+
+
+def _any_of(choices: Sequence[Any] | NDArray[np.intp], rng: np.random.Generator) -> Any:
+    return choices[int(rng.integers(len(choices)))]
 
 
 def put_right(pixels: NDArray[np.uint8], films: Sequence[Film]) -> None:

@@ -5,8 +5,8 @@
 - a folder in the public layout, DATA/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg,
 - a single part of it, DATA/{NORMAL or NO_FINDING,PNEUMONIA}/*, or
 - a CSV file with the columns `path` (relative to the file) and `finding` or `label`, and any of
-  `patient`, `source`, `split`, `view`, `age`, `contrast`, `crop`, `boxes`, `same_film`. Others are
-  left alone.
+  `patient`, `source`, `split`, `view`, `age`, `contrast`, `crop`, `boxes`, `same_film`, `licence`.
+  Others are left alone.
 
 Patients and same films are never torn apart: films of one patient, and films that are said to be
 the same one, carry one name in `Sample.patient`, over all data sets.
@@ -14,6 +14,7 @@ the same one, carry one name in `Sample.patient`, over all data sets.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import dataclasses
 import math
@@ -38,6 +39,7 @@ _SPLITS = {"": "", "train": "train", "val": "val", "validation": "val", "test": 
            "external": "external"}  # fmt: skip
 _CONTRASTS = ("", "normal", "inverted")
 _OLDEST = 120.0
+_LONGEST_LICENCE = 200
 _CROPS = ("", "whole", "lungs")
 
 
@@ -53,6 +55,7 @@ class Film:
     inverted: bool = False  # air is bright
     crop: str = "whole"  # whole | lungs: the lungs alone, on black
     boxes: tuple[Box, ...] = ()  # x, y, width, height of findings, in shares of the film
+    licence: str = ""  # as the table states it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +65,26 @@ class Table:
     root: Path
     films: tuple[Film, ...]
     guessed: int  # films whose patient is only a guess from the file's name
+    same: tuple[tuple[str, str], ...] = ()  # paths that are said to be the same film
 
     def samples(self, parts: Iterable[str]) -> list[Sample]:
         """The samples of some parts, sorted by path."""
         wanted = set(parts)
         return sorted((f.sample for f in self.films if f.part in wanted), key=lambda s: s.path)
+
+
+def add_data_sets(parser: argparse.ArgumentParser, required: bool = False) -> None:
+    """`--data`, which may be given several times; `arguments.data` is a list of paths."""
+    parser.add_argument(
+        "--data",
+        type=Path,
+        action="append",
+        default=[],
+        required=required,
+        metavar="DATA",
+        help="folder with train/, val/ and test/, or a CSV file (path, finding, patient, source, "
+        "…); may be given several times",
+    )
 
 
 def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) -> Table:
@@ -84,6 +102,12 @@ def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) 
     """
     if not data:
         raise InvalidValueError("no data: name a folder or a CSV file with --data")
+    for path in data:
+        if not path.exists():
+            raise InvalidValueError(
+                f"there is no {path}; expected a folder with {{train,val,test}}/"
+                f"{{{','.join(CLASS_FOLDERS)}}}, one such part, or a CSV file"
+            )
     folders = [path if path.is_dir() else path.parent for path in data]
     root = Path(os.path.commonpath([os.path.abspath(folder) for folder in folders]))
     if len(data) == 1:
@@ -113,7 +137,7 @@ def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) 
         else f
         for f in films
     )
-    return Table(root, tuple(f for f in named if f.sample.kind), guessed)
+    return Table(root, tuple(f for f in named if f.sample.kind), guessed, tuple(same))
 
 
 def _join(prefix: str, path: str) -> str:
@@ -183,6 +207,7 @@ def _row(path: Path, cells: Mapping[str, str], kind: str) -> Row:
         _one_of(cells, "contrast", _CONTRASTS) == "inverted",
         _one_of(cells, "crop", _CROPS) or "whole",
         _boxes(cells.get("boxes", "")),
+        cells.get("licence", "")[:_LONGEST_LICENCE],
     )
     return film, bool(patient), cells.get("same_film", "")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from train.data.table import add_data_sets
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -13,12 +15,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example: python -m train evaluate runs/default --data chest_xray"
     parser.add_argument("run_folder", metavar="run", type=Path, help="run folder")
-    parser.add_argument("--data", type=Path, help="the data folder")
+    add_data_sets(parser)
     parser.add_argument(
         "--part",
         default="test",
         choices=("validation", "test", "external"),
-        help="external: --data has PNEUMONIA/ and NO_FINDING/ of another hospital",
+        help="external: --data is another hospital's, a table or a folder with PNEUMONIA/ and "
+        "NO_FINDING/",
     )
     parser.add_argument("--output", type=Path, help="by default RUN/evaluation-PART")
 

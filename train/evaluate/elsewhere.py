@@ -6,18 +6,21 @@ For each source, and each view where there are two: the AUC of every finding aga
 the AUC of the film's facts alone (fitted on other patients), and the AUC within strata of these
 (`adjusted`), which is the one to believe where facts tell the label. Of the normal films, how many
 each operating point calls pneumonia. Films whose patients the run learned from are left out and
-counted; so are lungs that were cut out, which nobody screens.
+counted; so are lungs that were cut out, which nobody screens: with --fields they are judged in
+the frames of whole films that are new to the run as well.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from edge_runtime.basics.parse import to_mapping
@@ -27,10 +30,12 @@ from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
-from train.data.dataset import load_pixels, read_bytes
+from train.data.dataset import NORMAL, read_bytes
 from train.data.facts import FULL_SIZE, cross_validated_scores, trivial_features
-from train.data.mixture import put_right
-from train.data.table import Film, Table, read_table
+from train.data.fields import Fields
+from train.data.judged import graft_judged
+from train.data.source import Source
+from train.data.table import Film, Table, add_data_sets, read_table
 from train.evaluate.adjusted import adjusted_auc_interval, strata_of
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
@@ -38,6 +43,7 @@ from train.run.scores import predict_logits
 
 SCHEMA = "cxr-edge/elsewhere/1"
 _FEWEST = 20  # of either kind, for an AUC
+ELSEWHERE = " elsewhere"  # added to what a source without normal films is compared with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +53,9 @@ class Comparison:
     source: str
     view: str  # "" is any
     finding: str
+    against: str  # the finding of the others, "normal" for most
     positives: int
-    normals: int
+    normals: int  # films of the others
     auc: Estimate
     facts_auc: Estimate | None  # of the film's facts alone; None where they cannot be fitted
     adjusted_auc: Estimate | None
@@ -79,22 +86,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run_folder", metavar="run", type=Path, help="run folder")
+    add_data_sets(parser, required=True)
     parser.add_argument(
-        "--data", type=Path, action="append", default=[], required=True, metavar="DATA",
-        help="as for fit; may be given several times",
-    )  # fmt: skip
+        "--fields",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.npz",
+        help="where the lungs are: cut lungs are grafted into whole films and judged too",
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="FINDING",
+        help="compare with films of this finding, not only with normal ones",
+    )
     parser.add_argument("--output", type=Path, help="by default RUN/elsewhere")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    measure_elsewhere(arguments.run_folder, arguments.data, arguments.output)
+    measure_elsewhere(
+        arguments.run_folder,
+        arguments.data,
+        arguments.output,
+        Fields(arguments.fields),
+        arguments.against,
+    )
     return 0
 
 
 def measure_elsewhere(
-    run_folder: Path, data: Sequence[Path], output: Path | None = None
+    run_folder: Path,
+    data: Sequence[Path],
+    output: Path | None = None,
+    fields: Fields | None = None,
+    against: Sequence[str] = (),
+    sources: Sequence[str] = (),
 ) -> Elsewhere:
     """Measure, write elsewhere.json and elsewhere.md.
+
+    Args:
+        run_folder: A finished run.
+        data: Data sets, as for `fit`.
+        output: By default RUN/elsewhere.
+        fields: Where the lungs are; with them cut lungs are judged too, grafted.
+        against: Findings to compare with beside "normal".
+        sources: Judge these alone; by default all.
 
     Raises:
         InvalidValueError: Not a finished run, data that cannot be read, or no film that is new to
@@ -103,21 +141,35 @@ def measure_elsewhere(
     finished = open_run(run_folder)
     table = read_table(data)
     taught = {sample.patient for sample in finished.splits.train}
-    films = [
-        f for f in table.films
-        if f.crop == "whole" and f.sample.patient not in taught and f.part != "test"
-    ]  # fmt: skip
-    if not films:
+    new = [f for f in table.films if f.sample.patient not in taught and f.part != "test"]
+    whole = [f for f in new if f.crop == "whole"]
+    if not whole:
         raise InvalidValueError(f"{run_folder} learned from the patients of every film there")
-    scores = _logits(finished, table, films)
-    facts = _facts(table, films)
+    source = Source.of(table)
+    pixels = source.pixels([f.sample for f in whole], finished.input, "reading")
+    facts = _facts(table, whole)
+    films = whole
+    cut = [f for f in new if f.crop != "whole"]
+    if fields is not None and len(fields) and cut:
+        judged = graft_judged(source, cut, whole, fields, finished.input)
+        films = [*whole, *(one.film for one in judged)]
+        pixels = np.concatenate([pixels, np.stack([one.pixels for one in judged])])
+        # They have no files of their own.
+        seen = [trivial_features(0, Image.fromarray(one.pixels[:, :, 0])) for one in judged]
+        facts = np.concatenate([facts, [list(values.values()) for values in seen]])
+    scores = _logits(finished, pixels)
+    wanted = set(sources) or {f.source for f in films}
     result = Elsewhere(
         SCHEMA,
         f"{finished.recipe.name}, seed {finished.recipe.seed}",
         len(films),
         len(table.films) - len(films),
-        tuple(_comparisons(films, scores, facts)),
-        tuple(_called(finished, films, scores)),
+        tuple(
+            c
+            for c in _comparisons(films, scores, facts, dict.fromkeys([NORMAL, *against]))
+            if c.source in wanted
+        ),
+        tuple(c for c in _called(finished, films, scores) if c.source in wanted),
     )
     output = output or run_folder / "elsewhere"
     output.mkdir(parents=True, exist_ok=True)
@@ -128,12 +180,10 @@ def measure_elsewhere(
     return result
 
 
-def _logits(finished: FinishedRun, table: Table, films: Sequence[Film]) -> NDArray[np.float64]:
+def _logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     import keras  # takes seconds
 
     model = keras.saving.load_model(finished.folder / "model.keras", compile=False)
-    pixels = load_pixels(table.root, [f.sample for f in films], finished.input, "reading")
-    put_right(pixels, films)
     return disease_logit(predict_logits(model, pixels))
 
 
@@ -148,38 +198,52 @@ def _facts(table: Table, films: Sequence[Film]) -> NDArray[np.float64]:
 
 
 def _comparisons(
-    films: Sequence[Film], scores: NDArray[np.float64], facts: NDArray[np.float64]
+    films: Sequence[Film],
+    scores: NDArray[np.float64],
+    facts: NDArray[np.float64],
+    others: Iterable[str],
 ) -> Iterator[Comparison]:
     sources = np.array([f.source for f in films])
     views = np.array([f.view for f in films])
     kinds = np.array([f.sample.kind for f in films])
     patients = np.array([f.sample.patient for f in films])
+    others = list(others)
+    whole = np.array([f.crop == "whole" for f in films])
     for source in np.unique(sources):
         inside = sources == source
+        borrowed = ""
+        if not (inside & (kinds == NORMAL)).any():
+            # Nothing to compare with but other sources' films, which their facts tell apart.
+            inside |= whole & (kinds == NORMAL)
+            borrowed = ELSEWHERE
         named = [str(v) for v in np.unique(views[inside]) if v]
-        for view in ["", *(named if len(named) > 1 else [])]:
+        for view in ["", *(named if len(named) > 1 and not borrowed else [])]:
             here = inside & (views == view) if view else inside
-            for finding in np.unique(kinds[here & (kinds != "normal")]):
-                pair = here & ((kinds == "normal") | (kinds == finding))
+            findings = [str(k) for k in np.unique(kinds[here]) if k != NORMAL]
+            for finding, other in itertools.product(findings, others):
+                if finding == other or (finding in others and other != NORMAL):
+                    continue
+                pair = here & ((kinds == other) | (kinds == finding))
                 positive = (kinds[pair] == finding).astype(np.int64)
                 count = int(positive.sum())
                 if min(count, len(positive) - count) < _FEWEST:
                     continue
                 people = patients[pair].tolist()
                 told = cross_validated_scores(positive, facts[pair], people)
+                adjusted = None
+                if told is not None:
+                    strata = strata_of(told, positive)
+                    adjusted = adjusted_auc_interval(positive, scores[pair], strata, people)
                 yield Comparison(
                     str(source),
                     view,
-                    str(finding),
+                    finding,
+                    other + borrowed,
                     count,
                     len(positive) - count,
                     auc_interval(positive, scores[pair]),
                     None if told is None else auc_interval(positive, told),
-                    None
-                    if told is None
-                    else adjusted_auc_interval(
-                        positive, scores[pair], strata_of(told, positive), people
-                    ),
+                    adjusted,
                 )
 
 
@@ -205,11 +269,13 @@ def markdown(result: Elsewhere) -> str:
         f"({result.left_out} left out). AUC with DeLong, adjusted AUC with patient bootstrap 95 % "
         "intervals. Where facts of the film alone tell the label, believe the adjusted one.",
         "",
-        "| source | view | finding | films | normal | AUC | film facts alone | adjusted AUC |",
-        "|---|---|---|---|---|---|---|---|",
+        "| source | view | finding | films | against | films | AUC | film facts alone | "
+        "adjusted AUC |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for c in result.comparisons:
-        cells = [c.source, c.view or "any", c.finding, c.positives, c.normals, f"{c.auc:.3f}"]
+        cells = [c.source, c.view or "any", c.finding, c.positives, c.against, c.normals]
+        cells.append(f"{c.auc:.3f}")
         cells += ["" if e is None else f"{e:.3f}" for e in (c.facts_auc, c.adjusted_auc)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += [

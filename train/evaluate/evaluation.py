@@ -10,20 +10,14 @@ Temperature and operating points come from the run's validation logits, never fr
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from train.data.dataset import (
-    NORMAL_FOLDERS,
-    POSITIVE_FOLDER,
-    Sample,
-    kind_of,
-    load_pixels,
-    patient_of,
-    read_folder,
-)
+from train.data.dataset import NORMAL, Sample
+from train.data.source import Source, open_source
 from train.evaluate.counterfactual import measure_counterfactuals
 from train.evaluate.figures import Evaluation, evaluate, summary
 from train.evaluate.page import write_page
@@ -34,13 +28,14 @@ from train.run.scores import Scores, predict_logits, read_scores, write_scores
 
 
 def run_evaluation(
-    run_folder: Path, data: Path | None, part: str, output: Path | None = None
+    run_folder: Path, data: Sequence[Path], part: str, output: Path | None = None
 ) -> Evaluation:
     """Evaluate a run on a part and write the report.
 
     Args:
         run_folder: A finished run.
-        data: The data folder; for part "external", a folder with PNEUMONIA/ and NO_FINDING/.
+        data: The data sets that the run learned from; for part "test" also any one with such a
+            part; for "external" a data set of another hospital.
         part: "validation", "test" or "external".
         output: By default RUN/evaluation-PART.
 
@@ -51,54 +46,55 @@ def run_evaluation(
     output = output or run_folder / f"evaluation-{part}"
     output.mkdir(parents=True, exist_ok=True)
     model = _load_model(run)
-    scores = _scores(run, model, data, part, output / "scores.csv")
+    source = open_source(data, run.recipe.data.findings)
+    scores = _scores(run, model, source, part, output / "scores.csv")
     evaluation = evaluate(run, scores, part, int(model.count_params()))
     if part == "validation":
-        pixels = load_pixels(data, scores.samples, run.recipe.input, "counterfactuals")
+        pixels = source.pixels(scores.samples, run.input, "counterfactuals")
         rows = measure_counterfactuals(model, pixels, scores.positive)
         evaluation = dataclasses.replace(evaluation, counterfactuals=rows)
     if part == "external":
-        pixels = load_pixels(data, scores.samples, run.recipe.input, "less detail")
+        pixels = source.pixels(scores.samples, run.input, "less detail")
         levels = measure_detail(model, pixels, scores.positive)
         evaluation = dataclasses.replace(evaluation, less_detail=levels)
     write_json(output / "evaluation.json", to_mapping(evaluation))
-    write_page(run, model, scores, evaluation, data, output)
+    write_page(run, model, scores, evaluation, source, output)
     print(summary(evaluation))
     return evaluation
 
 
-def _scores(run: FinishedRun, model: Any, data: Path | None, part: str, kept: Path) -> Scores:
+def _scores(run: FinishedRun, model: Any, source: Source, part: str, kept: Path) -> Scores:
     if part == "validation":
         return run.validation
     if kept.exists():
         return read_scores(kept)
-    if data is None:
-        raise InvalidValueError(f"part {part} needs --data DIR")
-    if part == "test":
-        samples = read_folder(data, ("test",))
-    elif part == "external":
-        samples = _read_external(data)
-    else:
-        raise InvalidValueError(f"--part must be validation, test or external, got {part!r}")
-    pixels = load_pixels(data, samples, run.recipe.input, f"reading {part}")
+    samples = _films_of(source, part)
+    pixels = source.pixels(samples, run.input, f"reading {part}")
     scores = Scores(tuple(samples), predict_logits(model, pixels))
     write_scores(kept, scores)
     return read_scores(kept)  # the same figures now and when redrawn
 
 
-def _read_external(data: Path) -> list[Sample]:
-    samples = [
-        Sample(file.relative_to(data).as_posix(), kind_of(file.name, folder), patient_of(file))
-        for folder in (*NORMAL_FOLDERS, POSITIVE_FOLDER)
-        if (data / folder).is_dir()
-        for file in sorted((data / folder).iterdir())
-        if not file.name.startswith(".")
-    ]
-    if len({s.kind for s in samples}) < 2:
+def _films_of(source: Source, part: str) -> list[Sample]:
+    """The films of a part, by path.
+
+    Raises:
+        InvalidValueError: An unknown part, no data, or films of one class alone.
+    """
+    parts = {"test": ("test",), "external": ("", "external")}.get(part)
+    if parts is None:
+        raise InvalidValueError(f"--part must be validation, test or external, got {part!r}")
+    if source.root is None:
+        raise InvalidValueError(f"part {part} needs --data DIR or FILE.csv")
+    films = [f for f in source.films.values() if f.part in parts and f.crop == "whole"]
+    if len({f.sample.kind == NORMAL for f in films}) < 2:
         raise InvalidValueError(
-            f"{data} needs the folders PNEUMONIA and NO_FINDING (or NORMAL), each with images"
+            f"{source.root}: part {part} needs normal films and others; as a folder it has "
+            "PNEUMONIA and NO_FINDING (or NORMAL)"
+            if part == "external"
+            else f"{source.root} has no normal films and others in a part {part}"
         )
-    return samples
+    return sorted((film.sample for film in films), key=lambda s: s.path)
 
 
 def _load_model(run: FinishedRun) -> Any:

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_runtime.images.preprocess import prepare
 from edge_runtime.records.heatmap import overlay
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import calibration_bins, precision_recall_curve, roc_curve
-from train.data.dataset import read_bytes
+from train.data.source import Source
 from train.evaluate.figures import Evaluation, probabilities
 from train.page import Page
 from train.run.finished import FinishedRun
@@ -32,7 +31,7 @@ def write_page(
     model: Any,
     scores: Scores,
     evaluation: Evaluation,
-    data: Path | None,
+    source: Source,
     output: Path,
 ) -> None:
     """index.html with everything, and each plot as an SVG beside it."""
@@ -64,7 +63,7 @@ def write_page(
     for title, chosen in _mistakes(scores, probability, evaluation):
         page.heading(title)
         page.text("Left the image, right where the model sees arguments for pneumonia.")
-        page.gallery(_pictures(run, model, scores, probability, chosen, data))
+        page.gallery(_pictures(run, model, scores, probability, chosen, source))
     page.write(output / "index.html")
 
 
@@ -200,14 +199,14 @@ def _pictures(
     scores: Scores,
     probability: NDArray[np.float64],
     chosen: NDArray[np.int64],
-    data: Path | None,
+    source: Source,
 ) -> list[tuple[Image.Image, str]]:
     if not len(chosen):
         return []
     from train.network.grad_cam import evidence_maps  # imports Keras, as loading the model did
 
     samples = [scores.samples[i] for i in chosen]
-    pixels = np.stack([prepare(read_bytes(data, sample), run.recipe.input) for sample in samples])
+    pixels = source.pixels(samples, run.input, "pictures")
     maps = evidence_maps(model, pixels)
     pictures = []
     for i, sample, image, evidence in zip(chosen, samples, pixels, maps, strict=True):

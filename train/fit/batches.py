@@ -82,7 +82,7 @@ class MixedBatches(keras.utils.PyDataset):
     ) -> None:
         if recipe.data.steps < 1:
             raise InvalidValueError("data.steps: how many batches an epoch has must be said")
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
+        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self.mixture, self.target, self.steps = mixture, target, recipe.data.steps
         self.key, self.map_size, self.teacher = (recipe.seed, epoch), map_size, teacher
 

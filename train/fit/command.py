@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+from train.data.table import add_data_sets
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -13,15 +16,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights imagenet --output runs/default"
     )
     parser.add_argument("--recipe", required=True, help="a name from `recipes`, or a .toml file")
-    parser.add_argument(
-        "--data",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="DATA",
-        help="folder with train/, val/ and test/, or a CSV file (path, finding, patient, source, "
-        "…); may be given several times",
-    )
+    add_training_arguments(parser)
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every verb that trains takes, the recipe apart."""
+    add_data_sets(parser)
     parser.add_argument(
         "--fields",
         type=Path,
@@ -29,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE.npz",
         help="where the lungs are, for recipes that graft them; may be given several times",
+    )
+    parser.add_argument(
+        "--sides",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.npz",
+        help="each lung's own field, for recipes that teach the map where evidence may lie",
     )
     parser.add_argument(
         "--weights",
@@ -47,8 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mixed-precision",
-        action="store_true",
-        help="float16 arithmetic with float32 weights, for GPUs that are fast at it",
+        nargs="?",
+        const="float16",
+        default="",
+        choices=("float16", "bfloat16"),
+        help="arithmetic in float16 (the default, for GPUs) or bfloat16 (newer GPUs, and "
+        "processors with AVX-512 BF16 or AMX), weights in float32",
     )
     parser.add_argument(
         "--distribute", action="store_true", help="share each batch between all GPUs"
@@ -61,25 +73,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from train.fit.hardware import Hardware
-    from train.fit.loop import fit
-
     try:
-        fit(
-            recipe_name=arguments.recipe,
-            data=arguments.data,
-            fields=arguments.fields,
-            weights=arguments.weights,
-            output=arguments.output,
-            seed=arguments.seed,
-            changes=arguments.set,
-            hardware=Hardware(
-                mixed_precision=arguments.mixed_precision,
-                distribute=arguments.distribute,
-                stream=arguments.stream,
-            ),
-        )
+        fit_from(arguments, arguments.output)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 0
+
+
+def fit_from(
+    arguments: argparse.Namespace, output: Path, further_changes: Sequence[str] = ()
+) -> None:
+    """Train as the arguments say, into a folder; further changes come after theirs."""
+    from train.fit.hardware import Hardware
+    from train.fit.loop import fit
+
+    fit(
+        recipe_name=arguments.recipe,
+        data=arguments.data,
+        fields=arguments.fields,
+        sides=arguments.sides,
+        weights=arguments.weights,
+        output=output,
+        seed=arguments.seed,
+        changes=[*arguments.set, *further_changes],
+        hardware=Hardware(
+            mixed_precision=arguments.mixed_precision,
+            distribute=arguments.distribute,
+            stream=arguments.stream,
+        ),
+    )

@@ -1,6 +1,9 @@
 """Teaching the map where evidence may lie, beside what its mean should say.
 
-    outside   mean |evidence| outside of the lungs' field, over the whole map
+    outside   the share of |evidence| that lies outside of the lungs; cells of which a quarter is
+              inside count as inside, for lungs are narrow and maps are coarse. A share, and not a
+              mean: it cannot be met by having no evidence at all, which is what a network did that
+              was asked for little evidence outside
     boxes     on films with boxes: -log of the share of softmax(map) inside the boxes, and 0.3 of
               the mean positive evidence outside of them
 
@@ -19,6 +22,8 @@ from train.network.build import MAP_LAYER
 from train.recipe import Evidence
 
 _BESIDE_BOXES = 0.3
+_INSIDE = 0.25  # share of a cell inside the lungs from which on it counts as inside
+_LEAST_EVIDENCE = 1e-3  # of a whole map; keeps the share of an empty one finite
 
 
 def with_map(model: keras.Model) -> keras.Model:
@@ -54,7 +59,10 @@ class EvidenceLoss(keras.losses.Loss):
         ops = keras.ops
         outside, boxes = y_true[..., 0], y_true[..., 1]
         evidence = ops.cast(y_pred[..., 0], "float32")
-        loss = self.outside * ops.mean(ops.abs(evidence) * outside, axis=(1, 2))
+        size = ops.abs(evidence)
+        outer = ops.relu(1 - (1 - outside) / _INSIDE)
+        total = ops.sum(size, axis=(1, 2))
+        loss = self.outside * ops.sum(size * outer, axis=(1, 2)) / (total + _LEAST_EVIDENCE)
         if self.boxes:
             has_boxes = ops.cast(ops.max(boxes, axis=(1, 2)) > 0, "float32")
             flat = ops.reshape(evidence, (ops.shape(evidence)[0], -1))

@@ -16,7 +16,8 @@ import keras
 class Hardware:
     """Options of `python -m train fit`."""
 
-    mixed_precision: bool = False  # float16 arithmetic, float32 weights
+    # Arithmetic in "float16" or "bfloat16", weights in float32; "" is float32 throughout.
+    mixed_precision: str = ""
     distribute: bool = False  # each batch is shared by all accelerators
     stream: bool = False  # prepared images stay on the disk
 
@@ -25,7 +26,7 @@ class Hardware:
         """Build, compile and train the model inside this."""
         before = keras.config.dtype_policy()
         if self.mixed_precision:
-            keras.config.set_dtype_policy("mixed_float16")
+            keras.config.set_dtype_policy(f"mixed_{self.mixed_precision}")
         try:
             with self._strategy():
                 yield

@@ -17,6 +17,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
@@ -31,6 +32,7 @@ from train.fit.hardware import Hardware
 from train.fit.optimise import compile_phase, learning_rates
 from train.fit.teacher import Teacher, load_finished
 from train.network.build import MAP_LAYER, build_network
+from train.network.fold import fold, unfold
 from train.network.narrow import narrow
 from train.recipe import Optimisation, Recipe, load_recipe
 from train.run.curves import draw_curves
@@ -50,6 +52,7 @@ def fit(
     changes: Sequence[str] = (),
     hardware: Hardware | None = None,
     fields: Sequence[Path] = (),
+    sides: Sequence[Path] = (),
 ) -> None:
     """Train a recipe into the run folder `output`, or go on with an interrupted run there.
 
@@ -65,7 +68,7 @@ def fit(
     split, source = split_data(recipe, data)
     run = RunFolder(output)
     stream = run.path if hardware.stream else None
-    arrays = Arrays.load(recipe, source, split, stream, fields)
+    arrays = Arrays.load(recipe, source, split, stream, fields, sides)
 
     keras.utils.set_random_seed(recipe.seed)
     start = _Start.of(weights)
@@ -77,11 +80,26 @@ def fit(
         model = build_network(recipe, start.pretrained)
         if start.run is not None:
             narrow(load_finished(start.run, recipe, {s.patient for s in split.validation}), model)
-        history = _train(model, recipe, arrays, run, split)
-    # A model of plain float32, whatever it was trained with.
-    trained, model = model, build_network(recipe, None)
-    model.set_weights(trained.get_weights())
-    _finish(model, recipe, arrays, run, history, split)
+        trainee = fold(model) if recipe.optimisation.fold_batch_norm else model
+        history = _train(trainee, recipe, arrays, run, split)
+    _finish(_Settling(recipe, model, trainee), recipe, arrays, run, history, split)
+
+
+class _Settling:
+    """Makes the recipe's own model, of plain float32, from weights of what was trained."""
+
+    def __init__(self, recipe: Recipe, begun: keras.Model, trainee: keras.Model) -> None:
+        self.model = build_network(recipe, None)
+        self._folded = None if trainee is begun else trainee
+        if self._folded:
+            self.model.set_weights(begun.get_weights())  # the statistics that were folded in
+
+    def set_weights(self, weights: list[NDArray[np.float32]]) -> None:
+        if self._folded:
+            self._folded.set_weights(weights)
+            unfold(self._folded, self.model)
+        else:
+            self.model.set_weights(weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +265,7 @@ def _validate(model: keras.Model, arrays: Arrays) -> dict[str, float]:
 
 
 def _finish(
-    model: keras.Model,
+    settling: _Settling,
     recipe: Recipe,
     arrays: Arrays,
     run: RunFolder,
@@ -271,15 +289,16 @@ def _finish(
         candidates[mean_name] = [np.mean(v, axis=0) for v in zip(*snapshots, strict=True)]
     scores: dict[str, dict[str, float]] = {}
     for name, weights in candidates.items():
-        model.set_weights(weights)
-        scores[name] = _validate(model, arrays)
+        settling.set_weights(weights)
+        scores[name] = _validate(settling.model, arrays)
         tqdm.write(f"{name}: {scores[name]}")
     if plan.average_last == 1:
         chosen = mean_name  # of the last epoch alone
     elif mean_name:
         lead = scores[best_name]["validation_score"] - scores[mean_name]["validation_score"]
         chosen = best_name if lead > _AVERAGE_TOLERANCE else mean_name
-    model.set_weights(candidates[chosen])
+    settling.set_weights(candidates[chosen])
+    model = settling.model
     model.save(run.path / "model.keras")
     for name, pixels in ((PLAIN, arrays.validation), (CORRUPTED, arrays.corrupted)):
         write_scores(run.path / name, Scores(split.validation, predict_logits(model, pixels)))

@@ -38,6 +38,13 @@ def _set_trainable(backbone: keras.Model, plan: Optimisation, phase: str) -> Non
     if phase != "all":
         return
     learning = backbone.layers[-plan.trainable_layers :]
+    if plan.frozen_until:
+        names = [layer.name for layer in backbone.layers]
+        if plan.frozen_until not in names:
+            raise InvalidValueError(
+                f"optimisation.frozen_until: {backbone.name} has no layer {plan.frozen_until!r}"
+            )
+        learning = backbone.layers[names.index(plan.frozen_until) + 1 :]
     for layer in backbone.layers:
         frozen = plan.freeze_batch_norm and isinstance(layer, keras.layers.BatchNormalization)
         layer.trainable = layer in learning and not frozen

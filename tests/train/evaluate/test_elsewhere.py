@@ -88,4 +88,38 @@ def test_a_run_elsewhere(smoke_run: Path, tmp_path: Path) -> None:
         assert c["auc"]["value"] > 0.9 and c["adjusted_auc"]["value"] > 0.85
     called = {(c["source"], c["finding"], c["point"]): c for c in found["called"]}
     assert called["ward", "opacity", "balanced"]["share"]["value"] > 0.5
-    assert "| clinic | any | opacity | 50 | 50 |" in done.stdout
+    assert "| clinic | any | opacity | 50 | normal | 50 |" in done.stdout
+
+
+def test_cut_lungs_are_judged_in_whole_films_and_one_class_against_others(
+    smoke_run: Path, tmp_path: Path
+) -> None:
+    rows = ["path,finding,patient,source,crop"]
+    for i in range(150):
+        source, crop, finding = (
+            ("whole", "", ("normal", "opacity")[i % 2]),
+            ("cut", "lungs", ("normal", "opacity")[i // 3 % 2]),
+            ("bedside", "", "covid"),
+        )[i % 3]
+        picture = phantom_jpeg(7000 + i, finding != "normal", 90, 100 + i % 9)
+        (tmp_path / f"{i}.jpeg").write_bytes(picture)
+        rows.append(f"{i}.jpeg,{finding},p{i},{source},{crop}")
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    field = np.zeros((56, 56), bool)
+    field[4:52, 4:52] = True
+    names = np.array([f"{i}.jpeg" for i in range(150)])
+    np.savez(tmp_path / "fields.npz", names=names, fields=[np.packbits(field)] * 150)
+    done = workbench(
+        "train", "elsewhere", smoke_run, "--data", tmp_path / "films.csv",
+        "--fields", tmp_path / "fields.npz", "--against", "covid", "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "out" / "elsewhere.json").read_text())
+    groups = {(c["source"], c["finding"], c["against"]): c for c in found["comparisons"]}
+    assert set(groups) == {
+        ("bedside", "covid", "normal elsewhere"),
+        ("cut", "opacity", "normal"),
+        ("whole", "opacity", "normal"),
+    }
+    assert groups["bedside", "covid", "normal elsewhere"]["normals"] == 25
+    assert groups["cut", "opacity", "normal"]["auc"]["value"] > 0.8

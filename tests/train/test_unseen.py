@@ -1,0 +1,89 @@
+"""Trained without a group of sources, judged on it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.statistics.estimates import Estimate
+from tests.conftest import workbench
+from train.evaluate.elsewhere import Comparison
+from train.recipe import load_recipe
+from train.unseen import changes_for, mean_auc, parse_groups
+
+SOURCES = {"chest_xray", "nih", "rsna", "rsna-lungs", "pakistan"}
+
+
+def test_groups_are_sources_unless_told() -> None:
+    assert parse_groups([], {"b", "a"}) == {"a": ("a",), "b": ("b",)}
+    told = parse_groups(["us=nih, rsna", "children=chest_xray"], SOURCES)
+    assert told == {"us": ("nih", "rsna"), "children": ("chest_xray",)}
+
+
+@pytest.mark.parametrize("text", ["nih", "=nih", "us=", "../us=nih", "us=nih,mars"])
+def test_a_group_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValueError, match="--group"):
+        parse_groups([text], SOURCES)
+
+
+def test_batches_keep_their_size_without_a_group() -> None:
+    recipe = load_recipe("hospitals")
+    size = sum(share.images for share in recipe.data.mix)
+    for group in (("nih", "rsna", "rsna-lungs"), ("chest_xray",), ("pakistan", "tb-mixed")):
+        changed = load_recipe("hospitals", changes_for(recipe, group))
+        assert set(changed.data.held_out) == {*recipe.data.held_out, *group}
+        left = {source for share in changed.data.mix for source in share.sources}
+        assert left and not left & set(group)
+        assert sum(share.images for share in changed.data.mix) == size
+        assert all(share.images > 0 for share in changed.data.mix)
+    everything = [s for share in recipe.data.mix for s in share.sources]
+    with pytest.raises(InvalidValueError, match="nothing to learn from"):
+        changes_for(recipe, everything)
+
+
+def compared(source: str, view: str, value: float, adjusted: float | None) -> Comparison:
+    estimates = [Estimate(v, 0, 1) if v is not None else None for v in (value, adjusted)]
+    assert estimates[0] is not None
+    return Comparison(source, view, "opacity", "normal", 50, 50, estimates[0], None, estimates[1])
+
+
+def test_the_mean_is_of_sources_and_by_view_where_known() -> None:
+    found = [
+        compared("nih", "", 0.99, 0.99),  # passed over: the views tell
+        compared("nih", "AP", 0.9, 0.6),
+        compared("nih", "PA", 0.9, 0.8),
+        compared("pakistan", "", 0.9, None),
+    ]
+    assert mean_auc(found) == pytest.approx((0.7 + 0.9) / 2)
+    with pytest.raises(InvalidValueError, match="too few"):
+        mean_auc([])
+
+
+def test_a_recipe_without_each_source_in_turn(tmp_path: Path) -> None:
+    rows = ["path,finding,patient,source"]
+    for i in range(160):
+        sick = i % 2 == 1
+        (tmp_path / f"{i}.jpeg").write_bytes(phantom_jpeg(i, sick, 90, 100))
+        source = ("here", "there")[i // 80]
+        rows.append(f"{i}.jpeg,{'pneumonia' if sick else 'normal'},p{i},{source}")
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    recipe = tmp_path / "folder.toml"
+    recipe.write_text('base = "smoke"\nname = "folder"\n[data]\nsource = "folder"\n')
+    done = workbench(
+        "train", "unseen", recipe, "--data", tmp_path / "films.csv", "--weights", "none",
+        "--output", tmp_path / "out", "--set", "optimisation.epochs=1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    unseen = json.loads((tmp_path / "out" / "unseen.json").read_text())
+    assert [g["name"] for g in unseen["groups"]] == ["here", "there"]
+    for group in unseen["groups"]:
+        splits = json.loads((tmp_path / "out" / group["name"] / "splits.json").read_text())
+        learned = {int(Path(s["path"]).stem) // 80 for p in splits.values() for s in p}
+        assert learned == {("there", "here").index(group["name"])}
+        assert [c["source"] for c in group["found"]["comparisons"]] == [group["name"]]
+        assert 0 <= group["mean_auc"] <= 1
+    assert "## Without there" in done.stdout
