@@ -1,11 +1,15 @@
-"""A labelled folder: one sub-folder per class, PNEUMONIA against everything else."""
+"""Labelled films to measure a bundle on: a folder of classes, or a table."""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InvalidValueError
+from train.data.dataset import NORMAL
+from train.data.table import read_table
 
 POSITIVE_FOLDER = "PNEUMONIA"
 
@@ -17,21 +21,71 @@ class Labelled:
     positive: bool
 
 
-def read_labelled(folder: Path) -> list[Labelled]:
-    """The images of `folder`/CLASS/*, sorted by name.
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """`--source` and `--finding`, which choose from a table."""
+    parser.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        help="of a table: films of this source alone; may be given several times",
+    )
+    parser.add_argument(
+        "--finding",
+        action="append",
+        default=[],
+        help="of a table: what counts as positive beside normal films; others are left out; by "
+        "default all that is not normal",
+    )
+
+
+def read_labelled(
+    data: Path, sources: Sequence[str] = (), findings: Sequence[str] = ()
+) -> list[Labelled]:
+    """The images of `data`/CLASS/*, or of the table `data`, sorted by name.
+
+    Args:
+        data: A folder with PNEUMONIA and another class, or a CSV file (see `train.data.table`).
+        sources: Of a table: these alone; by default all.
+        findings: Of a table: what is positive; by default everything but normal.
 
     Raises:
-        InvalidValueError: There is no PNEUMONIA folder, or none beside it.
+        InvalidValueError: There is only one class; lungs that were cut out do not count.
     """
-    classes = sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+    if data.suffix.lower() == ".csv":
+        return _of_table(data, sources, findings)
+    classes = sorted(p for p in data.iterdir() if p.is_dir()) if data.is_dir() else []
     names = [p.name for p in classes]
     if POSITIVE_FOLDER not in names or len(names) < 2:
         raise InvalidValueError(
-            f"{folder} needs a folder {POSITIVE_FOLDER} and one for the other class, has {names}"
+            f"{data} needs a folder {POSITIVE_FOLDER} and one for the other class, has {names}"
         )
     return [
-        Labelled(file, file.relative_to(folder).as_posix(), c.name == POSITIVE_FOLDER)
+        Labelled(file, file.relative_to(data).as_posix(), c.name == POSITIVE_FOLDER)
         for c in classes
         for file in sorted(c.iterdir())
         if file.is_file() and not file.name.startswith(".")
     ]
+
+
+def _of_table(data: Path, sources: Sequence[str], findings: Sequence[str]) -> list[Labelled]:
+    table = read_table([data])
+    films = [
+        f
+        for f in table.films
+        if f.crop == "whole"
+        and (not sources or f.source in sources)
+        and (not findings or f.sample.kind in (NORMAL, *findings))
+    ]
+    if len({f.sample.kind == NORMAL for f in films}) < 2:
+        raise InvalidValueError(
+            f"{data} has no normal films and others"
+            + (f" of {', '.join(sources)}" if sources else "")
+            + (f" with {', '.join(findings)}" if findings else "")
+        )
+    return sorted(
+        (
+            Labelled(table.root / f.sample.path, f.sample.path, f.sample.kind != NORMAL)
+            for f in films
+        ),
+        key=lambda one: one.name,
+    )

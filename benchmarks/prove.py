@@ -1,7 +1,7 @@
 """Everything that is said of the shipped models, measured again from their float models.
 
     make prove DATA=chest_xray        or
-    python -m benchmarks prove --data FOLDER_WITH_chest_xray_AND_nih_external
+    python -m benchmarks prove --data FOLDER_WITH_chest_xray_AND_hospitals
 
 needs no training and no earlier result. In order:
 
@@ -35,7 +35,10 @@ from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.errors import InvalidValueError
+from train.data.table import PARTS
+from train.run.finished import open_run
 
+CHILDREN, HOSPITALS = Path("chest_xray"), Path("hospitals") / "hospitals.csv"
 ROOT = Path(__file__).parents[1]
 FLOAT_MODELS = ROOT / "models" / "float"
 RESULTS = ROOT / "docs" / "results"
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.epilog = "example: python -m benchmarks prove --data ../shared/data"
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with chest_xray/ and nih_external/"
+        "--data", type=Path, required=True, help="folder with chest_xray/ and hospitals/"
     )
     parser.add_argument("--output", type=Path, default=Path("build/prove"))
     parser.add_argument(
@@ -70,6 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
     for answer in answers:
         print(f"{answer.title:44} {answer.verdict}, {answer.seconds:.0f} s")
     return int(any(answer.failed for answer in answers))
+
+
+def _learned_from(name: str, data: Path) -> tuple[object, ...]:
+    """`--data` of what a run learned from: the children alone, or the other hospitals' films too.
+
+    With several data sets the paths of a split begin with a data set's folder.
+    """
+    first = open_run(FLOAT_MODELS / name).splits.train[0].path.partition("/")[0]
+    sets: tuple[object, ...] = ("--data", data / CHILDREN)
+    return sets if first in PARTS else (*sets, "--data", data / HOSPITALS)
 
 
 class Step(Protocol):
@@ -115,7 +128,7 @@ class _Bundle:
         made = output / "bundles" / self.name
         manifest = shipped.manifest
         _call(
-            "export", FLOAT_MODELS / self.name, "--data", data / "chest_xray", "--output", made,
+            "export", FLOAT_MODELS / self.name, *_learned_from(self.name, data), "--output", made,
             "--name", manifest.name, "--version", manifest.version, "--force",
         )  # fmt: skip
         recorded = manifest.provenance["export_versions"]
@@ -168,25 +181,27 @@ class _Measurement:
 
 
 def _measurements(names: tuple[str, ...]) -> Iterator[_Measurement]:
-    test, nih = "DATA/chest_xray/test", "DATA/nih_external"
+    at = Path("DATA")
+    test, films = f"DATA/{CHILDREN}/test", f"DATA/{HOSPITALS}"
+    elsewhere = ("--data", films, "--source", "nih-sample", "--finding", "opacity")
     if "default" in names:
         pair = ("--bundle", "MADE/default", "--float", "MADE/default-float")
-        for title, verb, folder, where in (
-            ("accuracy, test", "accuracy", test, "test"),
-            ("accuracy, another hospital", "accuracy", nih, "nih"),
-            ("corruptions, test", "robustness", test, "robustness"),
-            ("corruptions, another hospital", "robustness", nih, "robustness-nih"),
-            ("layers", "layers", "DATA/chest_xray/val", "layers"),
+        for title, verb, films_of, where in (
+            ("accuracy, test", "accuracy", ("--data", test), "test"),
+            ("accuracy, another hospital", "accuracy", elsewhere, "nih"),
+            ("corruptions, test", "robustness", ("--data", test), "robustness"),
+            ("corruptions, another hospital", "robustness", elsewhere, "robustness-nih"),
+            ("layers", "layers", ("--data", f"DATA/{CHILDREN}/val"), "layers"),
         ):
             yield _Measurement(
                 title,
-                ("benchmarks", verb, *pair, "--data", folder),
+                ("benchmarks", verb, *pair, *films_of),
                 f"{verb}.json",
                 RESULTS / where / f"{verb}.json",
             )
         yield _Measurement(
             "choices of the export",
-            ("benchmarks", "choices", FLOAT_MODELS / "default", "--data", "DATA/chest_xray"),
+            ("benchmarks", "choices", FLOAT_MODELS / "default", *_learned_from("default", at)),
             "choices.json",
             RESULTS / "choices" / "choices.json",
         )
@@ -198,12 +213,14 @@ def _measurements(names: tuple[str, ...]) -> Iterator[_Measurement]:
         names,
     )
     for name in names:
-        for part, folder in (
-            ("validation", "DATA/chest_xray"), ("test", "DATA/chest_xray"), ("external", nih)
-        ):  # fmt: skip
+        for part, sets in (
+            ("validation", _learned_from(name, at)),
+            ("test", _learned_from(name, at)),
+            ("external", ("--data", films)),
+        ):
             yield _Measurement(
                 f"scorecard, {name}, {part}",
-                ("train", "evaluate", FLOAT_MODELS / name, "--part", part, "--data", folder),
+                ("train", "evaluate", FLOAT_MODELS / name, "--part", part, *sets),
                 "evaluation.json",
                 RESULTS / "recipes" / f"{name}-seed1" / f"{part}.json",
             )

@@ -18,6 +18,8 @@ from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, ModelMet
 from edge_runtime.engines import litert, onnxruntime
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.images.preprocess import InputSpec, prepare
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT
 from edge_runtime.judge.quality import Quality
@@ -28,6 +30,7 @@ from export.convert.inference_model import add_normalisation, keras_logits, load
 from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
 from export.convert.to_tflite import to_float_tflite, to_int8_tflite
 from export.fit_gate import fit_quality_gate
+from export.fit_oddities import fit_oddities, refusal_rates
 from export.populations import Described, describe_sources, measure_populations
 from export.representative import choose_representative
 from export.verify import gate
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
 _NOT_STATED = "Intended use: not stated. It is not a diagnosis; a qualified person decides."
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime",
              "ai-edge-litert", "numpy", "pillow")  # fmt: skip
+_SPOILT_FILMS = 1000  # training films that are spoilt in each way, for the gate to learn from
+_JUDGED_FILMS = 300  # validation films on which it is judged
+_DRAWINGS = 200
 _FORMATS = {"tflite": litert, "onnx": onnxruntime}
 
 
@@ -99,10 +105,33 @@ def build_bundle(
     train = source.pixels(films, run.input, "train")
     features = gate.run_engine(int8.engine, train, "train: features")[1]
     quality = fit_quality_gate(train, features, int8.validation_features, run.recipe.about.ages)
-    verdicts = [
-        quality.judge(ImageFacts(1000, 1000), pixels, seen)
-        for pixels, seen in zip(validation, int8.validation_features, strict=True)
-    ]
+    drawn = _drawings(run.input)
+
+    def features_of(pixels: NDArray[np.uint8], description: str) -> NDArray[np.float32]:
+        return gate.run_engine(int8.engine, pixels, description)[1]
+
+    quality = dataclasses.replace(
+        quality,
+        oddities=fit_oddities(
+            np.concatenate([features, features_of(drawn, "drawings")]),
+            _spread(train, _SPOILT_FILMS),
+            features_of,
+        ),
+    )
+
+    def judged(pixels: NDArray[np.uint8], features: NDArray[np.float32]) -> list[Quality]:
+        return [
+            quality.judge(ImageFacts(1000, 1000), *one)
+            for one in zip(pixels, features, strict=True)
+        ]
+
+    verdicts = judged(validation, int8.validation_features)
+    rates = refusal_rates(
+        _spread(validation, _JUDGED_FILMS),
+        lambda pixels, description: np.array(
+            [not v.accepted for v in judged(pixels, features_of(pixels, description))]
+        ),
+    )
     rows, columns, units = core.output["map"].shape[1:]
     draft = Manifest(
         schema=SCHEMA,
@@ -125,6 +154,7 @@ def build_bundle(
         provenance=_provenance(run, [image.path for image in chosen])
         | describe_sources(run, source)
         | {
+            "gate": to_mapping(rates),
             "populations": to_mapping(
                 measure_populations(
                     [Described.of(s, source, run.recipe) for s in run.splits.validation],
@@ -138,7 +168,7 @@ def build_bundle(
                     points,
                     verdicts,
                 )
-            )
+            ),
         },
         quality=quality,
         reference=_reference(verdicts, int8, temperature),
@@ -186,6 +216,18 @@ def _told(row: ModelMetrics) -> str:
             f"{row.max_probability_difference:.4f}"
         )
     return text
+
+
+def _spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
+    """At most `count` images, evenly over all."""
+    chosen = np.linspace(0, len(pixels) - 1, min(count, len(pixels))).astype(int)
+    return np.asarray(pixels[chosen])
+
+
+def _drawings(spec: InputSpec) -> NDArray[np.uint8]:
+    """Drawn radiographs: no films, but what proves an installation has to pass the gate."""
+    files = (phantom_jpeg(seed, bool(seed % 2)) for seed in range(_DRAWINGS))
+    return np.stack([prepare(file, spec) for file in files])
 
 
 def _reference(verdicts: Sequence[Quality], int8: Converted, temperature: float) -> Reference:

@@ -168,7 +168,7 @@ def _told(estimate: Mapping[str, float] | None) -> str:
 def _evaluation_lines(evaluations: Mapping[str, Any]) -> list[str]:
     if not evaluations:
         return ["Not evaluated before the export (`python -m train evaluate`)."]
-    names = {"test": "public test split", "external": "another hospital's adults (NIH ChestX-ray8)"}
+    names = {"test": "public test split", "external": "another hospital"}
     lines = [
         "The float model, by `python -m train evaluate`; thresholds as above, nothing was chosen "
         "here.",
@@ -207,7 +207,7 @@ def _quality_lines(manifest: Manifest) -> list[str]:
     gate = manifest.quality
     if gate is None:
         return ["None: every image gets a score."]
-    return [
+    lines = [
         f"Fitted on {gate.fitted_on}. Refuses images with a side below {gate.min_side_px} px, "
         f"longer than {gate.max_aspect} times their width, coloured (mean chroma above "
         f"{gate.max_chroma}), with a contrast below {gate.min_contrast}, more than "
@@ -216,6 +216,19 @@ def _quality_lines(manifest: Manifest) -> list[str]:
         "further from the training images than 99.5 % of the validation images; beyond once that "
         "distance they are flagged."
     ]
+    rates = manifest.provenance.get("gate", [])
+    if rates:
+        lines += [
+            "",
+            "What is wrong with a film is told by linear discriminants on the features, fitted on "
+            "training films that were spoilt on purpose. On validation films, of which none was "
+            "used for that:",
+            "",
+            "| films | refused as | refused for any reason (95 %) |",
+            "|---|---|---|",
+            *(f"| {r['kind']} | {r['flag']} | {_told(r['refused'])} |" for r in rates),
+        ]
+    return lines
 
 
 def _metrics_row(row: ModelMetrics) -> str:

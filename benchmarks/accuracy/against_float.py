@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.arguments import add_bundles, add_data
-from benchmarks.labelled import Labelled, read_labelled
+from benchmarks.labelled import Labelled, add_choice, read_labelled
 from benchmarks.plots import draw_roc, draw_scatter
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.processors import default_threads
@@ -77,31 +78,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--float bundles/default-float --data chest_xray/test --output docs/results/test"
     )
     add_bundles(parser)
-    add_data(parser, "labelled folder")
+    add_data(parser, "labelled folder, or a table (CSV)")
+    add_choice(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     preserved = run_accuracy(
-        arguments.bundle, arguments.reference, arguments.data, arguments.output
+        arguments.bundle,
+        arguments.reference,
+        arguments.data,
+        arguments.output,
+        arguments.source,
+        arguments.finding,
     )
     if not preserved:
         print("AUC is NOT preserved", file=sys.stderr)
     return 0 if preserved else 1
 
 
-def run_accuracy(bundle: Path, reference: Path, data: Path, output: Path) -> bool:
+def run_accuracy(
+    bundle: Path,
+    reference: Path,
+    data: Path,
+    output: Path,
+    sources: Sequence[str] = (),
+    findings: Sequence[str] = (),
+) -> bool:
     """Measure, write accuracy.json, accuracy.md, scores.csv and plots; True if AUC is preserved.
 
     Args:
         bundle: The exported bundle.
         reference: Its float bundle (`…-float`, written by export beside it).
-        data: Labelled folder.
+        data: Labelled folder, or a table.
         output: Folder for the results.
+        sources: Of a table: these alone.
+        findings: Of a table: what is positive.
 
     Raises:
         InvalidValueError: An image could not be screened, or no engine is installed.
     """
-    images = read_labelled(data)
+    images = read_labelled(data, sources, findings)
     labels = np.array([image.positive for image in images], dtype=np.int64)
     rows: list[Row] = []
     scores: dict[str, NDArray[np.float64]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from benchmarks.accuracy.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from benchmarks.arguments import add_bundles, add_data
-from benchmarks.labelled import read_labelled
+from benchmarks.labelled import add_choice, read_labelled
 from benchmarks.results import write_results
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.engines.choose import engine_module
@@ -66,21 +67,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data chest_xray/test --output docs/results/robustness"
     )
     add_bundles(parser)
-    add_data(parser, "labelled folder")
+    add_data(parser, "labelled folder, or a table (CSV)")
+    add_choice(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    kept = run_robustness(arguments.bundle, arguments.reference, arguments.data, arguments.output)
+    kept = run_robustness(
+        arguments.bundle,
+        arguments.reference,
+        arguments.data,
+        arguments.output,
+        arguments.source,
+        arguments.finding,
+    )
     return 0 if kept else 1
 
 
-def run_robustness(bundle: Path, reference: Path, data: Path, output: Path) -> bool:
+def run_robustness(
+    bundle: Path,
+    reference: Path,
+    data: Path,
+    output: Path,
+    sources: Sequence[str] = (),
+    findings: Sequence[str] = (),
+) -> bool:
     """Measure, write robustness.json, robustness.md and robustness.svg; True if no cell loses.
 
     Raises:
         InvalidValueError: The data are not labelled, or an engine is missing.
     """
-    images = read_labelled(data)
+    images = read_labelled(data, sources, findings)
     labels = np.array([image.positive for image in images], dtype=np.int64)
     float32 = _load(reference, "litert")
     int8 = {

@@ -37,6 +37,10 @@ class Flag(StrEnum):
     SATURATED = "saturated"
     INVERTED = "inverted"
     NOT_CHEST_LIKE = "not_chest_like"
+    ROTATED = "rotated"
+    MIRRORED = "mirrored"
+    INCOMPLETE = "incomplete"
+    DEGRADED = "degraded"
     OUT_OF_DISTRIBUTION = "out_of_distribution"
     WRONG_MODALITY = "wrong_modality"
     WRONG_VIEW = "wrong_view"
@@ -52,6 +56,7 @@ class Quality:
     ood_score: float | None = None
 
 
+_SPOILT = (Flag.ROTATED, Flag.MIRRORED, Flag.INCOMPLETE, Flag.DEGRADED)
 # Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
 # Source: DICOM PS3.3 C.7.3.1.1.1.
 _MODALITIES = frozenset({"CR", "DX", "DR", "RG"})
@@ -123,6 +128,54 @@ class FeatureSpace:
 
 
 @frozen
+class Oddities:
+    """Linear discriminants on the pooled features: what is wrong with a film, if anything.
+
+    Class 0 is a film as it should be, the others are films that were spoilt on purpose at export;
+    `flags` names what each is called. The class whose score is furthest above class 0's, less its
+    limit, is raised, if that is above 0.
+    Source: linear discriminant analysis, Fisher, Annals of Eugenics 7:179 (1936).
+    """
+
+    flags: tuple[str, ...]  # of the classes from 1 on
+    weights_base64: str  # float16 (1 + len(flags), channels)
+    biases: tuple[float, ...]  # (1 + len(flags))
+    limits: tuple[float, ...]  # (len(flags)), of the score above class 0's
+
+    @cached_property
+    def _above_first(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(k, channels) and (k,): scores less class 0's and less the limits."""
+        flat = np.frombuffer(base64.b64decode(self.weights_base64), "<f2").astype(np.float64)
+        weights = flat.reshape(len(self.biases), -1)
+        biases = np.array(self.biases)
+        return weights[1:] - weights[0], biases[1:] - biases[0] - np.array(self.limits)
+
+    def check(self, channels: int) -> None:
+        """Raise InvalidValueError unless the arrays fit each other and `channels`."""
+        try:
+            weights, biases = self._above_first
+            fits = weights.shape == (len(self.flags), channels) and (
+                len(self.biases) - 1 == len(self.limits) == len(self.flags)
+            )
+            finite = bool(np.isfinite(weights).all() and np.isfinite(biases).all())
+        except (binascii.Error, ValueError) as error:
+            raise InvalidValueError(f"oddities: {error}") from error
+        if not (fits and finite and self.flags):
+            raise InvalidValueError(f"oddities: arrays do not fit {channels} channels")
+        for flag in self.flags:
+            if flag not in _SPOILT:
+                raise InvalidValueError(f"oddities: {flag!r} is none of {', '.join(_SPOILT)}")
+
+    def find(self, features: NDArray[np.float32]) -> Flag | None:
+        """What is wrong with the film of these (channels,) features."""
+        weights, biases = self._above_first
+        scores = weights.dot(features.astype(np.float64))
+        scores += biases
+        worst = int(scores.argmax())
+        return Flag(self.flags[worst]) if scores[worst] > 0 else None
+
+
+@frozen
 class QualityGate:
     """The manifest's `quality`: limits, and what they were fitted on."""
 
@@ -138,6 +191,7 @@ class QualityGate:
     # Ages that the model is meant for, from the first up to but not including the second; null
     # where the manifest states none. Only DICOM files tell an age.
     age_years: tuple[float, float] | None = None
+    oddities: Oddities | None = None  # null in bundles that were made without
 
     @cached_property
     def _template(self) -> NDArray[np.float64]:
@@ -150,6 +204,8 @@ class QualityGate:
                 f"template has {len(self.template)} values, not {TEMPLATE_SIDE**2}"
             )
         self.features.check(channels)
+        if self.oddities is not None:
+            self.oddities.check(channels)
 
     def look(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
         """What the image alone tells, before the network has seen it.
@@ -170,7 +226,8 @@ class QualityGate:
         """Flags and distance of one image.
 
         `out_of_distribution` alone is a warning until the distance is above `refuse_above`; every
-        other flag refuses.
+        other flag refuses. Features are asked what is wrong with a film only where the film alone
+        has not told, and an inverted one is that and nothing else: of course it is unlike others.
 
         Args:
             seen: What `look` gave.
@@ -178,8 +235,11 @@ class QualityGate:
         """
         flags = list(seen)
         score = self.features.score(features)
+        if not flags and self.oddities is not None:
+            odd = self.oddities.find(features)
+            flags += [odd] if odd else []
         accepted = not flags and score <= self.features.refuse_above
-        if not score <= 1:
+        if not score <= 1 and Flag.INVERTED not in flags:
             flags.append(Flag.OUT_OF_DISTRIBUTION)
         return Quality(accepted, tuple(flag.value for flag in flags), round(score, 4))
 

@@ -68,15 +68,18 @@ def _scores(run: FinishedRun, model: Any, source: Source, part: str, kept: Path)
         return run.validation
     if kept.exists():
         return read_scores(kept)
-    samples = _films_of(source, part)
+    samples = _films_of(run, source, part)
     pixels = source.pixels(samples, run.input, f"reading {part}")
     scores = Scores(tuple(samples), predict_logits(model, pixels))
     write_scores(kept, scores)
     return read_scores(kept)  # the same figures now and when redrawn
 
 
-def _films_of(source: Source, part: str) -> list[Sample]:
+def _films_of(run: FinishedRun, source: Source, part: str) -> list[Sample]:
     """The films of a part, by path.
+
+    External are films of patients that the run did not learn from, and where its recipe held
+    sources out, of these alone.
 
     Raises:
         InvalidValueError: An unknown part, no data, or films of one class alone.
@@ -86,7 +89,17 @@ def _films_of(source: Source, part: str) -> list[Sample]:
         raise InvalidValueError(f"--part must be validation, test or external, got {part!r}")
     if source.root is None:
         raise InvalidValueError(f"part {part} needs --data DIR or FILE.csv")
-    films = [f for f in source.films.values() if f.part in parts and f.crop == "whole"]
+    taught = {sample.patient for sample in run.splits.train}
+    films = [
+        f
+        for f in source.films.values()
+        if f.part in parts
+        and f.crop == "whole"
+        and not (part == "external" and f.sample.patient in taught)
+    ]
+    held_out = [f for f in films if f.source in run.recipe.data.held_out]
+    if part == "external" and held_out:
+        films = held_out
     if len({f.sample.kind == NORMAL for f in films}) < 2:
         raise InvalidValueError(
             f"{source.root}: part {part} needs normal films and others; as a folder it has "
