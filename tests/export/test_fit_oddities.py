@@ -57,9 +57,7 @@ def test_kinds_that_cannot_be_told_are_left_out() -> None:
 
     oddities = fit_oddities(features(600, 6), pixels, features_of)
     assert oddities is not None and oddities.flags == (Flag.ROTATED.value,)
-    blind = fit_oddities(
-        features(600, 6), pixels, lambda spoilt, _: features(len(spoilt), 7)
-    )
+    blind = fit_oddities(features(600, 6), pixels, lambda spoilt, _: features(len(spoilt), 7))
     assert blind is None
 
 

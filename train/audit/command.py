@@ -5,15 +5,27 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from train.data.table import add_data_sets
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: python -m train audit --data chest_xray --output build/audit"
-    parser.add_argument("--data", type=Path, required=True, help="folder with train/, val/, test/")
+    add_data_sets(parser, required=True)
+    parser.add_argument(
+        "--fields", type=Path, action="append", default=[], metavar="FILE.npz",
+        help="where the lungs are: the page then shows cut lungs grafted into whole films",
+    )  # fmt: skip
+    parser.add_argument(
+        "--run", dest="runs", type=Path, action="append", default=[], metavar="RUN",
+        help="a finished run: what do its features tell of normal films beside disease? "
+        "May be given several times",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from train.audit.findings import run_audit
+    from train.data.fields import Fields
 
-    run_audit(arguments.data, arguments.output)
+    run_audit(arguments.data, arguments.output, Fields(arguments.fields), arguments.runs)
     return 0

@@ -2,8 +2,9 @@
 
     python -m train audit --data chest_xray --output build/audit
 
-writes audit.json, shortcuts.svg and index.html, which opens offline. `--data` is a folder with
-train/, val/ and test/, or a single part: a folder with NORMAL/ and PNEUMONIA/.
+writes audit.json, shortcuts.svg and index.html, which opens offline. `--data` is what `fit` takes:
+a folder with train/, val/ and test/, a single part with NORMAL/ and PNEUMONIA/, or a table of
+films, whose sources then stand for parts; it may be given several times.
 """
 
 from __future__ import annotations
@@ -18,28 +19,27 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.grey import read_grey
+from edge_runtime.images.preprocess import InputSpec
 from train.audit.duplicates import NEAR_BITS, Pair, near_pairs, perceptual_hash
+from train.audit.probe import FEWEST as PROBED
+from train.audit.probe import Probe, features_of, probe_features
 from train.audit.shortcuts import Shortcut, measure_shortcuts
-from train.data.dataset import (
-    CLASS_FOLDERS,
-    NORMAL_FOLDERS,
-    POSITIVE_FOLDER,
-    Sample,
-    kind_of,
-    patient_of,
-)
+from train.data.dataset import NORMAL, Sample
 from train.data.facts import FULL_SIZE, thumbnail, trivial_features
+from train.data.fields import Fields
+from train.data.judged import graft_judged
+from train.data.source import Source
+from train.data.table import read_table
 from train.page import Page
 from train.run.folder import write_json
 
 SCHEMA = "cxr-edge/audit/1"
-PARTS = ("train", "val", "test")
 _SHOWN = 12  # pictures in each gallery
 
 
@@ -97,17 +97,33 @@ class Audit:
     patients_across_parts: tuple[str, ...]
     duplicates: tuple[Duplicate, ...]
     shortcuts: dict[str, tuple[Shortcut, ...]]  # by part, where both classes are present
+    probes: tuple[Probe, ...] = ()  # of normal films, where a run was given
 
 
-def run_audit(data: Path, output: Path) -> Audit:
-    """Read every file under `data`, write the report into `output`.
+def run_audit(
+    data: Sequence[Path],
+    output: Path,
+    fields: Fields | None = None,
+    runs: Sequence[Path] = (),
+) -> Audit:
+    """Read every file of `data`, write the report into `output`.
+
+    Args:
+        data: Data sets.
+        output: Folder of the report.
+        fields: Where the lungs are, for pictures of grafts.
+        runs: Finished runs whose features are probed.
 
     Raises:
-        InvalidValueError: `data` has none of the folders that are expected.
+        InvalidValueError: `data` has none of the folders that are expected, a table cannot be
+            read, or a run is not finished.
     """
-    found, unreadable, ignored = _examine(data)
+    listed = _list(data)
+    found, unreadable, ignored = _examine(listed)
     if not found:
-        raise InvalidValueError(f"{data}: none of {len(unreadable)} files can be read as an image")
+        raise InvalidValueError(
+            f"{listed.root}: none of {len(unreadable)} files can be read as an image"
+        )
     pairs = near_pairs(np.stack([item.hash for item in found]))
     audit = Audit(
         SCHEMA,
@@ -117,6 +133,7 @@ def run_audit(data: Path, output: Path) -> Audit:
         _patients_across_parts(found),
         tuple(_duplicate(found, pair) for pair in pairs),
         {part: shortcuts for part in _parts(found) if (shortcuts := _shortcuts(found, part))},
+        tuple(_probe(run, found, listed.source) for run in runs),
     )
     output.mkdir(parents=True, exist_ok=True)
     write_json(output / "audit.json", to_mapping(audit))
@@ -124,7 +141,7 @@ def run_audit(data: Path, output: Path) -> Audit:
     if figure is not None:
         matplotlib.rcParams["svg.hashsalt"] = "cxr-edge"  # the same figures give the same file
         figure.savefig(output / "shortcuts.svg", metadata={"Date": None})
-    _write_page(audit, found, data, output / "index.html")
+    _write_page(audit, found, listed, fields, output / "index.html")
     print(summary(audit))
     return audit
 
@@ -141,6 +158,11 @@ def summary(audit: Audit) -> str:
         f"(at most {NEAR_BITS} of 256 bits): {sum(not d.same_bytes for d in duplicates)}; of both "
         f"kinds, across parts {sum(d.across_parts for d in duplicates)}, across classes "
         f"{sum(d.across_classes for d in duplicates)}",
+    ]
+    lines += [
+        f"{p.run}: of {p.films} normal films, features tell the source with "
+        f"{p.balanced_accuracy:.3f} (chance {p.chance:.3f})"
+        for p in audit.probes
     ]
     for part, shortcuts in audit.shortcuts.items():
         listed = ", ".join(f"{s.name} {s.auc}" for s in shortcuts[:4])
@@ -172,25 +194,47 @@ def draw_shortcuts(shortcuts: dict[str, tuple[Shortcut, ...]]) -> Figure | None:
     return figure
 
 
-def _examine(data: Path) -> tuple[list[Examined], list[Unreadable], list[str]]:
+@dataclasses.dataclass(frozen=True)
+class _Listed:
+    """What there is to read."""
+
+    root: Path
+    files: tuple[tuple[str, Sample], ...]  # part, and the film
+    ignored: tuple[str, ...]
+    source: Source
+
+
+def _list(data: Sequence[Path]) -> _Listed:
+    """Films of tables as the tables say, of folders as they lie there."""
+    table = read_table(data)
+    several = len({f.source for f in table.films}) > 1
+    files = [
+        (f.source if several and not f.part else f.part or "all", f.sample) for f in table.films
+    ]
+    known = {f.sample.path for f in table.films}
+    folders = {(table.root / path).parent for path in known}
+    ignored = sorted(
+        path
+        for folder in folders
+        for file in folder.iterdir()
+        if file.is_file() and (path := file.relative_to(table.root).as_posix()) not in known
+    )
+    return _Listed(table.root, tuple(files), tuple(ignored), Source.of(table))
+
+
+def _examine(listed: _Listed) -> tuple[list[Examined], list[Unreadable], list[str]]:
     found: list[Examined] = []
     unreadable: list[Unreadable] = []
-    ignored: list[str] = []
-    files = list(_files(data))
-    for part, folder_name, file in tqdm(files, "reading", unit="file", leave=False, disable=None):
-        path = file.relative_to(data).as_posix()
-        if file.name.startswith("."):
-            ignored.append(path)
-            continue
+    for part, sample in tqdm(listed.files, "reading", unit="file", leave=False, disable=None):
         try:
-            content = file.read_bytes()
+            content = (listed.root / sample.path).read_bytes()
             grey, facts = read_grey(content, FULL_SIZE)
         except (ImageError, OSError) as error:
-            unreadable.append(Unreadable(path, str(error)))
+            unreadable.append(Unreadable(sample.path, str(error)))
             continue
         found.append(
             Examined(
-                Sample(path, kind_of(file.name, folder_name), patient_of(file)),
+                sample,
                 part,
                 hashlib.sha256(content).hexdigest(),
                 facts.height,
@@ -200,23 +244,30 @@ def _examine(data: Path) -> tuple[list[Examined], list[Unreadable], list[str]]:
                 thumbnail(grey),
             )
         )
-    return found, unreadable, ignored
+    return found, unreadable, list(listed.ignored)
 
 
-def _files(data: Path) -> Iterable[tuple[str, str, Path]]:
-    """(part, class folder, file) of every file."""
-    parts = [(part, data / part) for part in PARTS if (data / part).is_dir()]
-    for part, folder in parts or [("all", data)]:
-        normal = next((n for n in NORMAL_FOLDERS if (folder / n).is_dir()), NORMAL_FOLDERS[0])
-        for name in (normal, POSITIVE_FOLDER):
-            if not (folder / name).is_dir():
-                raise InvalidValueError(
-                    f"{folder} has no folder {name}; expected {data}/{{train,val,test}}/"
-                    f"{{{','.join(CLASS_FOLDERS)}}} or {data}/{{{','.join(CLASS_FOLDERS)}}}"
-                )
-            for file in sorted((folder / name).iterdir()):
-                if file.is_file():
-                    yield part, name, file
+def _probe(run: Path, found: Sequence[Examined], source: Source) -> Probe:
+    """The run's features of whole normal films; sources with few of these are left out.
+
+    Raises:
+        InvalidValueError: Not a finished run, or there are not two sources with normal films.
+    """
+    whole = [item for item in found if item.sample.kind == NORMAL and source.is_whole(item.sample)]
+    counts = collections.Counter(source.name_of(item.sample) for item in whole)
+    whole = [item for item in whole if counts[source.name_of(item.sample)] >= PROBED]
+    if len({source.name_of(item.sample) for item in whole}) < 2:
+        raise InvalidValueError(
+            f"--run needs at least two sources with {PROBED} normal films each, to be told apart"
+        )
+    facts = {name: np.array([item.features[name] for item in whole]) for name in whole[0].features}
+    return probe_features(
+        features_of(run, source, [item.sample for item in whole]),
+        [source.name_of(item.sample) for item in whole],
+        facts,
+        [item.sample.patient for item in whole],
+        run.name,
+    )
 
 
 def _parts(found: Sequence[Examined]) -> list[str]:
@@ -266,7 +317,10 @@ def _shortcuts(found: Sequence[Examined], part: str) -> tuple[Shortcut, ...]:
     return tuple(measure_shortcuts(positive, features, thumbnails, patients))
 
 
-def _write_page(audit: Audit, found: Sequence[Examined], data: Path, path: Path) -> None:
+def _write_page(
+    audit: Audit, found: Sequence[Examined], listed: _Listed, fields: Fields | None, path: Path
+) -> None:
+    data = listed.root
     page = Page(f"Data audit: {data.name}")
     page.heading("Images and patients")
     page.table(
@@ -288,6 +342,27 @@ def _write_page(audit: Audit, found: Sequence[Examined], data: Path, path: Path)
             (f"feature ({part})", "AUC (95 %)", "larger means"),
             [(s.name, str(s.auc), "pneumonia" if s.direction > 0 else "normal") for s in shortcuts],
         )
+    if audit.probes:
+        page.heading("What a model's features tell of normal films")
+        page.text(
+            "A linear model on the pooled features, on patients that it was not fitted on. Telling "
+            "the source, balanced accuracy beside chance; of the film's facts, the share of their "
+            "variance. What can be told can be used instead of disease."
+        )
+        names = list(audit.probes[0].facts)
+        page.table(
+            ("run", "normal films", "sources", "source told", "chance", *names),
+            [(p.run, p.films, len(p.sources), f"{p.balanced_accuracy:.3f}", f"{p.chance:.3f}",
+              *(f"{p.facts.get(name, 0):.2f}" for name in names)) for p in audit.probes],
+        )  # fmt: skip
+    grafts = list(_grafts(listed, fields)) if fields is not None else []
+    if grafts:
+        page.heading("Grafts")
+        page.text(
+            "Lungs that were cut out, in the frames of whole films; outlined, findings that "
+            "somebody marked."
+        )
+        page.gallery(grafts)
     page.heading("Mean radiographs")
     page.gallery(_mean_images(found))
     page.heading("Duplicates")
@@ -321,6 +396,24 @@ def _write_page(audit: Audit, found: Sequence[Examined], data: Path, path: Path)
             for i in spread
         )
     page.write(path)
+
+
+def _grafts(listed: _Listed, fields: Fields) -> Iterable[tuple[Image.Image, str]]:
+    films = list(listed.source.films.values())
+    cut = [f for f in films if f.crop != "whole" and fields.of(f.sample.path) is not None]
+    whole = [f for f in films if f.crop == "whole" and fields.of(f.sample.path) is not None]
+    if not cut or not whole:
+        return
+    chosen = [cut[i] for i in np.linspace(0, len(cut) - 1, min(_SHOWN, len(cut))).astype(int)]
+    hosts = [whole[i] for i in np.linspace(0, len(whole) - 1, min(60, len(whole))).astype(int)]
+    spec = InputSpec(224, 224)
+    for one in graft_judged(listed.source, chosen, hosts, fields, spec):
+        picture = Image.fromarray(one.pixels[:, :, 0]).convert("RGB")
+        draw = ImageDraw.Draw(picture)
+        for x, y, width, height in one.boxes:
+            corners = np.array([x, y, x + width, y + height]) * 224
+            draw.rectangle(tuple(corners), outline=(60, 160, 255), width=2)
+        yield picture, f"{one.film.sample.kind}: {one.film.sample.path}"
 
 
 def _draw_overview(found: Sequence[Examined]) -> Figure:

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance
 from edge_runtime.images.phantom import draw_phantom
 from tests.conftest import workbench
 from train.audit.duplicates import NEAR_BITS, near_pairs, perceptual_hash
+from train.audit.probe import probe_features
 from train.audit.shortcuts import measure_shortcuts
 
 
@@ -102,3 +103,47 @@ def test_shortcut_auc_of_noise_is_near_one_half_and_of_a_tell_is_one() -> None:
     assert "same" not in found
     # Out of fold, 256 weights on noise tell nothing; in sample they would tell all.
     assert found["16 x 16 thumbnail, linear"].auc.value < 0.62
+
+
+def test_a_probe_tells_what_features_hold_and_no_more() -> None:
+    rng = np.random.default_rng(0)
+    sources = ["a"] * 200 + ["b"] * 100 + ["c"] * 60
+    patients = [f"p{i // 2}" for i in range(360)]
+    facts = {"size": rng.normal(size=360), "same": np.ones(360)}
+    noise = rng.normal(size=(360, 40)).astype(np.float32)
+    blind = probe_features(noise, sources, facts, patients)
+    assert blind.chance == pytest.approx(1 / 3) and abs(blind.balanced_accuracy - 1 / 3) < 0.1
+    assert blind.facts["size"] < 0.1 and "same" not in blind.facts
+    telling = noise.copy()
+    telling[:, 0] += 5 * np.array([("a", "b", "c").index(s) for s in sources])
+    telling[:, 1] = 3 * facts["size"]
+    seen = probe_features(telling, sources, facts, patients)
+    assert seen.balanced_accuracy > 0.6 and seen.facts["size"] > 0.7
+
+
+def test_a_table_of_sources_with_grafts_and_a_probed_run(smoke_run: Path, tmp_path: Path) -> None:
+    rows = ["path,finding,patient,source,crop"]
+    for i in range(120):
+        source = ("ward", "clinic", "cut")[i % 3]
+        finding = ("normal", "opacity")[i // 3 % 3 == 0]
+        (tmp_path / f"{i}.jpeg").write_bytes(
+            jpeg(Image.fromarray(draw_phantom(i, finding != "normal", 90, 100)), 40 + 20 * (i % 3))
+        )
+        rows.append(f"{i}.jpeg,{finding},p{i},{source},{'lungs' * (source == 'cut')}")
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    field = np.zeros((56, 56), bool)
+    field[4:52, 4:52] = True
+    names = np.array([f"{i}.jpeg" for i in range(120)])
+    np.savez(tmp_path / "fields.npz", names=names, fields=[np.packbits(field)] * 120)
+    result = workbench(
+        "train", "audit", "--data", tmp_path / "films.csv", "--fields", tmp_path / "fields.npz",
+        "--run", smoke_run, "--output", tmp_path / "out",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr[-2000:]
+    audit = json.loads((tmp_path / "out" / "audit.json").read_text(encoding="utf-8"))
+    assert {c["part"] for c in audit["counts"]} == {"ward", "clinic", "cut"}
+    assert audit["ignored"] == ["fields.npz", "films.csv"]
+    (probe,) = audit["probes"]
+    assert probe["sources"] == ["clinic", "ward"] and 0.3 < probe["balanced_accuracy"] <= 1
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "Grafts" in page and "source told" in page
