@@ -11,6 +11,8 @@ import contextlib
 import io
 import math
 import re
+import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +30,12 @@ REQUIRES_LOSSLESS = "pip install 'cxr-edge[dicom-jpeg-lossless]'"
 # gdcm ends the whole process on some damaged files (an uncaught C++ exception); see the fuzz test.
 _UNSAFE_PLUGINS = frozenset({"gdcm"})
 
+_PIXEL_DATA = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
+_META_BYTES = 4096  # the transfer syntax stands in the first of these
+_MOST_INFLATED = 150_000_000  # the largest film that is read, and its header
+_INFLATED_AT_ONCE = 1_000_000
+_STRIP_PIXELS = 1_000_000
+
 
 def is_available() -> bool:
     import importlib.util
@@ -44,12 +52,10 @@ def read(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageFacts]:
     """
     if not is_available():
         raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"reading DICOM needs: {REQUIRES}")
-    import pydicom
-
     # pydicom converts an element when it is first looked at, and a damaged one makes it raise
     # nearly anything, at any access.
     try:
-        dataset = pydicom.dcmread(io.BytesIO(data))
+        dataset, stored = _open(data)
         _check(dataset, max_pixels)
         facts = _facts(dataset)
         inverted = dataset.PhotometricInterpretation == "MONOCHROME1"
@@ -61,14 +67,84 @@ def read(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageFacts]:
             ErrorCode.CORRUPT_IMAGE, f"damaged or truncated DICOM: {detail}"
         ) from error
     try:
-        values = _display_values(dataset)
+        values = _display_values(dataset, stored, inverted)
     except ImageError:
         raise
     except Exception as error:
         raise _undecodable(dataset, error) from error
-    if values.ndim != 2 or values.size == 0:
-        raise ImageError(ErrorCode.CORRUPT_IMAGE, f"DICOM pixels have the shape {values.shape}")
-    return Image.fromarray(255 - values if inverted else values), facts
+    return Image.fromarray(values), facts
+
+
+def _open(data: bytes) -> tuple[Any, memoryview | None]:
+    """The dataset, and its pixels where they lie uncompressed in memory.
+
+    Of uncompressed pixels, which are most of a file, pydicom makes no copy here.
+
+    Raises:
+        ImageError: A deflated dataset is larger than any film.
+    """
+    import pydicom
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    if DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]:
+        data = _inflated(data)
+    # A view of the bytes and not of the stream, which would copy them.
+    source, whole = io.BytesIO(data), memoryview(data)
+    dataset = pydicom.dcmread(source, stop_before_pixels=True)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    at = source.tell()
+    explicit = not syntax.is_implicit_VR
+    head = bytes(whole[at : at + (12 if explicit else 8)])
+    uncompressed = not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian
+    if not uncompressed or not syntax.is_little_endian or head[:4] != _PIXEL_DATA:
+        source.seek(0)
+        return pydicom.dcmread(source), None
+    length = int.from_bytes(head[-4:], "little")
+    stored = whole[at + len(head) : at + len(head) + min(length, len(whole))]
+    # For those who ask whether there is any.
+    dataset.PixelData = b""
+    return dataset, stored
+
+
+def _inflated(data: bytes) -> bytes:
+    """A file of the transfer syntax Deflated Explicit VR Little Endian, with its dataset inflated.
+
+    Source: DICOM PS3.5 A.5; group 2 begins with its own length (PS3.10 7.1).
+    """
+    if data[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
+        raise ImageError(
+            ErrorCode.CORRUPT_IMAGE, "damaged DICOM: no length of the file's meta data"
+        )
+    begin = 144 + int.from_bytes(data[140:144], "little")
+    # First how much it would be, and only then the whole of it.
+    size = 0
+    for part in _inflating(data, begin):
+        size += len(part)
+        if size > _MOST_INFLATED:
+            raise ImageError(
+                ErrorCode.IMAGE_TOO_LARGE,
+                f"the deflated DICOM dataset is larger than {_MOST_INFLATED // 1_000_000} MB",
+            )
+    # The dataset is what the syntax without deflation holds: said so, nobody inflates it again.
+    import pydicom
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    meta = pydicom.dcmread(io.BytesIO(data[:begin]), force=True, stop_before_pixels=True).file_meta
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = DicomBytesIO()
+    buffer.write(data[:128] + b"DICM")
+    pydicom.filewriter.write_file_meta_info(buffer, meta)
+    return b"".join([buffer.getvalue(), *_inflating(data, begin)])
+
+
+def _inflating(data: bytes, begin: int) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    rest: bytes = data[begin:]
+    while rest:
+        yield inflate.decompress(rest, _INFLATED_AT_ONCE)
+        rest = inflate.unconsumed_tail
+    yield inflate.flush()
 
 
 def _check(dataset: Any, max_pixels: int) -> None:
@@ -98,39 +174,108 @@ def _check(dataset: Any, max_pixels: int) -> None:
         )
 
 
-def _display_values(dataset: Any) -> NDArray[np.uint8]:
-    """(rows, columns) uint8, before MONOCHROME1 is inverted.
+def _display_values(dataset: Any, stored: memoryview | None, inverted: bool) -> NDArray[np.uint8]:
+    """(rows, columns) uint8.
 
     Rule: the first VOI LUT, else the first window, else the image's own smallest to largest value.
+
+    Pixels of 8 and 16 bits, which is all that detectors give, stay in their own type: every value
+    that there can be is shown once, and the pixels look that up, some rows at a time.
+    """
+    pixels = _native(dataset, stored) if stored is not None else _decoded(dataset)
+    if pixels.ndim != 2 or pixels.size == 0:
+        raise ImageError(ErrorCode.CORRUPT_IMAGE, f"DICOM pixels have the shape {pixels.shape}")
+    if pixels.dtype.kind not in "iu" or pixels.itemsize > 2:
+        shown = _shown(pixels, np.unique(pixels), dataset)
+        return 255 - shown if inverted else shown
+    own = pixels.dtype
+    flat = np.dtype(f"u{own.itemsize}")
+    index = pixels.view(flat.newbyteorder(own.byteorder))
+    every = np.arange(256**own.itemsize, dtype=flat).view(own.newbyteorder("="))
+    occurs = np.zeros(len(every), bool)
+    for rows in _strips(index):
+        occurs[rows] = True
+    table = _shown(every, every[occurs], dataset)
+    if inverted:
+        table = 255 - table
+    shown = np.empty(pixels.shape, np.uint8)
+    for rows, target in zip(_strips(index), _strips(shown), strict=True):
+        np.take(table, rows, out=target)
+    return shown
+
+
+def _strips(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Some rows at a time."""
+    step = max(1, _STRIP_PIXELS // max(1, pixels.shape[1]))
+    for top in range(0, len(pixels), step):
+        yield pixels[top : top + step]
+
+
+def _shown(values: NDArray[Any], occurring: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
+    """What stored values look like, of the same shape.
+
+    Args:
+        values: Stored values.
+        occurring: Those that the film has, for the range where no window is given.
+        dataset: The rules.
     """
     from pydicom.pixels import apply_modality_lut, apply_voi
 
-    pixels = _stored_values(dataset)
-    values = apply_modality_lut(pixels, dataset)
+    modality = apply_modality_lut(values, dataset)
     if dataset.get("VOILUTSequence"):
         table = dataset.VOILUTSequence[0].LUTDescriptor
-        looked_up = apply_voi(values.astype(pixels.dtype), dataset)
+        looked_up = apply_voi(modality.astype(values.dtype), dataset)
         return _scale(looked_up.astype(np.float64), 0, 2 ** int(table[2]) - 1)
     centre, width = _first(dataset.get("WindowCenter")), _first(dataset.get("WindowWidth"))
-    floats = np.asarray(values, dtype=np.float64)
+    floats = np.asarray(modality, dtype=np.float64)
     if centre is not None and width is not None:
         function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
         return _window(floats, centre, width, function)
-    return _scale(floats, float(floats.min()), float(floats.max()))
+    present = np.asarray(apply_modality_lut(occurring, dataset), dtype=np.float64)
+    return _scale(floats, float(present.min()), float(present.max()))
 
 
-def _stored_values(dataset: Any) -> NDArray[Any]:
-    """(rows, columns) as stored, by the first decoder that can.
+def _native(dataset: Any, stored: memoryview) -> NDArray[Any]:
+    """(rows, columns) of uncompressed little-endian pixels: exactly the frame that is promised.
 
     Raises:
-        ImageError: No decoder for the transfer syntax is installed.
+        ImageError: There are fewer bytes, or pixels of another kind than 8 or 16 bits.
+    """
+    bits, signed = int(dataset.BitsAllocated), int(dataset.get("PixelRepresentation") or 0)
+    if bits not in (8, 16) or int(dataset.get("SamplesPerPixel") or 1) != 1:
+        raise ImageError(
+            ErrorCode.UNSUPPORTED_PIXELS,
+            f"DICOM pixels of {bits} bits; single greyscale images of 8 or 16 bits are read",
+        )
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    needed = rows * columns * bits // 8
+    if len(stored) < needed:
+        raise ImageError(
+            ErrorCode.CORRUPT_IMAGE,
+            f"truncated DICOM: the pixels are {len(stored)} bytes, less than expected ({needed})",
+        )
+    kind = np.dtype(f"<{'i' if signed else 'u'}{bits // 8}")
+    return np.frombuffer(stored[:needed], kind).reshape(rows, columns)
+
+
+def _decoded(dataset: Any) -> NDArray[Any]:
+    """(rows, columns) of the first frame, by the first decoder that can.
+
+    Raises:
+        ImageError: No decoder for the transfer syntax is installed, or the compressed frame
+            promises another size than the header.
     """
     from pydicom.pixels import get_decoder
 
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder = get_decoder(syntax)
+    options = {"index": 0, "raw": True}
     if decoder.is_native:
-        return np.asarray(decoder.as_array(dataset, raw=True)[0])
+        if int(dataset.BitsAllocated) > 16:
+            raise ImageError(
+                ErrorCode.UNSUPPORTED_PIXELS, f"DICOM pixels of {dataset.BitsAllocated} bits"
+            )
+        return np.asarray(decoder.as_array(dataset, view_only=True, **options)[0])
     plugins = [name for name in decoder.available_plugins if name not in _UNSAFE_PLUGINS]
     if not plugins:
         raise ImageError(
@@ -138,11 +283,14 @@ def _stored_values(dataset: Any) -> NDArray[Any]:
             f"no decoder is installed for DICOM transfer syntax {syntax.name}: {REQUIRES}, or for "
             f"JPEG Lossless {REQUIRES_LOSSLESS}",
         )
+    from edge_runtime.images.readers.codestreams import check_frame
+
+    check_frame(dataset)
     *others, last = plugins
     for plugin in others:
         with contextlib.suppress(Exception):  # the next one may know this kind
-            return np.asarray(decoder.as_array(dataset, decoding_plugin=plugin, raw=True)[0])
-    return np.asarray(decoder.as_array(dataset, decoding_plugin=last, raw=True)[0])
+            return np.asarray(decoder.as_array(dataset, decoding_plugin=plugin, **options)[0])
+    return np.asarray(decoder.as_array(dataset, decoding_plugin=last, **options)[0])
 
 
 def _window(

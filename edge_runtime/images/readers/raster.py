@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ _READ_MODES = frozenset(
      "I;16", "I;16L", "I;16B", "I;16N")
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
+_STRIP_PIXELS = 1_000_000
 _TRANSPOSE_FOR_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -166,17 +168,45 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "YCbCr":
         return image.getchannel(0)
     if image.mode.startswith("I"):
-        return Image.fromarray(scale_to_8_bits(np.asarray(image)))
+        return _in_strips(image, _to_8_bits(image))
     if image.mode == "F":
         raise ImageError(
             ErrorCode.UNSUPPORTED_PIXELS,
             "floating-point pixels have no agreed black and white; export 8- or 16-bit integers",
         )
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
-        return Image.alpha_composite(black, rgba).convert("L")
+        return _in_strips(image, _over_black)
     return image.convert("L")
+
+
+def _in_strips(image: Image.Image, change: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """An image of mode "L", some rows at a time: large films must not be in memory thrice."""
+    grey = Image.new("L", image.size)
+    for strip, top in _strips(image):
+        grey.paste(change(strip), (0, top))
+    return grey
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[Image.Image, int]]:
+    step = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, step):
+        strip = image.crop((0, top, image.width, min(top + step, image.height)))
+        # A crop keeps the palette and not what is said of it.
+        strip.info = image.info
+        yield strip, top
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    rgba = image.convert("RGBA")
+    black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, rgba).convert("L")
+
+
+def _to_8_bits(image: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """As `scale_to_8_bits` of the whole image, for its strips."""
+    ranges = [(int(p.min()), int(p.max())) for p in (np.asarray(s) for s, _ in _strips(image))]
+    table = table_to_8_bits(min(low for low, _ in ranges), max(high for _, high in ranges))
+    return lambda strip: Image.fromarray(table[np.asarray(strip)])
 
 
 def scale_to_8_bits(pixels: np.ndarray) -> np.ndarray:
@@ -196,7 +226,11 @@ def scale_to_8_bits(pixels: np.ndarray) -> np.ndarray:
     Raises:
         ImageError: Negative values, or values beyond 16 bits.
     """
-    low, high = int(pixels.min()), int(pixels.max())
+    return np.asarray(table_to_8_bits(int(pixels.min()), int(pixels.max()))[pixels])
+
+
+def table_to_8_bits(low: int, high: int) -> np.ndarray:
+    """What each value of pixels from `low` to `high` becomes: see `scale_to_8_bits`."""
     if low < 0 or high > 65535:
         raise ImageError(
             ErrorCode.UNSUPPORTED_PIXELS,
@@ -204,7 +238,5 @@ def scale_to_8_bits(pixels: np.ndarray) -> np.ndarray:
         )
     depth = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
     largest = 2**depth - 1
-    table = ((np.arange(largest + 1, dtype=np.uint32) * 255 + largest // 2) // largest).astype(
-        np.uint8
-    )
-    return np.asarray(table[pixels])
+    shades = (np.arange(largest + 1, dtype=np.uint32) * 255 + largest // 2) // largest
+    return shades.astype(np.uint8)

@@ -1,0 +1,189 @@
+"""Films that are large, and files that pretend to be small: a process stays small with either.
+
+Each case is screened by a process of its own, whose peak memory is what the system says.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edge_runtime.images.phantom import draw_phantom
+from tests.conftest import ROOT
+from tests.edge_runtime.images.test_dicom import write
+
+pydicom = pytest.importorskip("pydicom")
+if not Path("/proc/self/status").exists():
+    pytest.skip("peak memory is read from /proc", allow_module_level=True)
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+MOST_MEMORY_MB = 250
+ROWS, COLUMNS = 5320, 4240  # the largest flat-panel detector that is common
+
+
+def film(rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
+    """(rows, columns) of 12 bits."""
+    small = Image.fromarray(draw_phantom(1, True, rows // 8, columns // 8))
+    return np.asarray(small.resize((columns, rows))).astype(np.uint16) * 16
+
+
+def screened(path: Path) -> tuple[dict[str, object], float]:
+    """Status and error code of the record, and the peak memory of the process in MB."""
+    program = (
+        "import json, re, sys\n"
+        "from edge_runtime import Screener\n"
+        "record = Screener.load(force=True).screen(sys.argv[1])\n"
+        "code = record.error and record.error.code\n"
+        # Not ru_maxrss, which a new process takes over from the one that started it.
+        "peak = int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024\n"
+        "print(json.dumps([record.status, code, str(record.error and record.error.message), peak]))"
+    )
+
+    def limited() -> None:
+        # What would take far more than is allowed fails here, and does not take the machine down.
+        resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
+
+    done = subprocess.run(
+        [sys.executable, "-c", program, path], cwd=ROOT, capture_output=True, text=True,
+        timeout=60, preexec_fn=limited, env=os.environ | {"MALLOC_ARENA_MAX": "2"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    status, code, message, peak = json.loads(done.stdout.splitlines()[-1])
+    return {"status": status, "code": code, "message": message}, peak
+
+
+def png(pixels: np.ndarray, mode: str | None = None) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.convert(mode) if mode else image).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["dicom", "dicom-window", "png16", "png-rgba", "tiff16"])
+def test_an_ordinary_full_size_film_takes_little_memory(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    if kind == "dicom":
+        path.write_bytes(write(film()))
+    elif kind == "dicom-window":
+        path.write_bytes(
+            write(film(), WindowCenter=2048, WindowWidth=4096, RescaleSlope=1, RescaleIntercept=0)
+        )
+    elif kind == "png16":
+        path.write_bytes(png(film()))
+    elif kind == "png-rgba":
+        path.write_bytes(png((film() // 16).astype(np.uint8), "RGBA"))
+    else:
+        Image.fromarray(film()).save(path, format="TIFF")
+    record, peak = screened(path)
+    assert record["status"] == "ok", record
+    assert peak < MOST_MEMORY_MB
+
+
+def compressed(syntax: UID, frame: bytes, rows: int = 64, columns: int = 64) -> bytes:
+    """A DX object that promises rows x columns and holds one encapsulated frame."""
+    dataset = pydicom.dcmread(io.BytesIO(write(film(64, 64))))
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.Rows, dataset.Columns = rows, columns
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].VR = "OB"
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def deflated_bomb() -> bytes:
+    """600 MB of zeros behind a header, in 600 kB."""
+    plain = write(film(64, 64))
+    dataset = pydicom.dcmread(io.BytesIO(plain))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    content = buffer.getvalue()
+    begin = 144 + int.from_bytes(content[140:144], "little")
+    body = zlib.decompress(content[begin:], -15)
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    parts = [content[:begin], squeeze.compress(body)]
+    parts += [squeeze.compress(bytes(10_000_000)) for _ in range(60)]
+    return b"".join([*parts, squeeze.flush()])
+
+
+def jpeg2000(rows: int, columns: int) -> bytes:
+    """The beginning of a codestream of this size."""
+    siz = struct.pack(">HHIIIIIIIIH", 41, 0, columns, rows, 0, 0, columns, rows, 0, 0, 1)
+    return b"\xff\x4f\xff\x51" + siz + bytes((15, 1, 1)) + bytes(1600)
+
+
+def jpeg_ls(rows: int, columns: int) -> bytes:
+    return b"\xff\xd8\xff\xf7\x00\x0b\x10" + struct.pack(">HHB", rows, columns, 1) + bytes(200)
+
+
+def rle_bomb() -> bytes:
+    """Two segments of runs of 128, each pair of bytes worth 128."""
+    runs = b"\x81\x00" * 2_000_000
+    header = struct.pack("<16I", 2, 64, 64 + len(runs), *([0] * 13))
+    return header + runs + runs
+
+
+BOMBS = {
+    "deflate": (deflated_bomb, "image_too_large"),
+    "JPEG 2000": (lambda: compressed(JPEG2000Lossless, jpeg2000(30_000, 30_000)), "corrupt_image"),
+    "JPEG-LS": (lambda: compressed(JPEGLSLossless, jpeg_ls(60_000, 60_000)), "corrupt_image"),
+    "RLE": (lambda: compressed(RLELossless, rle_bomb()), "corrupt_image"),
+    "rows and columns": (
+        lambda: compressed(JPEG2000Lossless, jpeg2000(60_000, 60_000), 60_000, 60_000),
+        "image_too_large",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(BOMBS))
+def test_a_bomb_is_refused_by_name_in_little_memory(name: str, tmp_path: Path) -> None:
+    make, code = BOMBS[name]
+    path = tmp_path / "bomb.dcm"
+    path.write_bytes(make())
+    assert path.stat().st_size < 10_000_000
+    record, peak = screened(path)
+    assert (record["status"], record["code"]) == ("error", code), record
+    assert peak < MOST_MEMORY_MB
+
+
+def test_excess_frames_are_not_decoded(tmp_path: Path) -> None:
+    """One frame is promised, a hundred follow: the promised one is screened, and no other."""
+    content = write(film(64, 64))
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    dataset.PixelData = bytes(dataset.PixelData) + bytes(100_000_000)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    (tmp_path / "one.dcm").write_bytes(content)
+    (tmp_path / "many.dcm").write_bytes(buffer.getvalue())
+    record, peak = screened(tmp_path / "many.dcm")
+    assert record["status"] == "ok" and peak < MOST_MEMORY_MB
+
+
+def test_a_deflated_film_is_read_as_any_other() -> None:
+    from tests.edge_runtime.images.test_dicom import grey
+
+    plain = write(film(300, 260), WindowCenter=2048, WindowWidth=4096)
+    dataset = pydicom.dcmread(io.BytesIO(plain))
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    np.testing.assert_array_equal(grey(buffer.getvalue()), grey(plain))
