@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import sys
 import types
@@ -20,6 +21,7 @@ from edge_runtime.errors import InvalidValueError
 
 T = TypeVar("T")
 
+_LARGEST_INT = 2**63
 _HINTS: dict[type, dict[str, Any]] = {}  # resolving annotations is most of the work of parsing
 
 
@@ -119,6 +121,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         arguments = typing.get_args(hint)
         # Long lists of numbers are most of a manifest: no place is made up for each of them.
         if arguments == (float, ...) and all(type(item) is float for item in value):
+            if not all(map(math.isfinite, value)):
+                raise InvalidValueError(f"{where}: every number must be finite")
             return tuple(value)
         if arguments[-1] is Ellipsis:
             item_hints = [arguments[0]] * len(value)
@@ -137,14 +141,28 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return {key: _convert(item_hint, item, f"{where}.{key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast(type, hint), value, where)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return _finite(value, where)
+    if hint is int and isinstance(value, int) and abs(value) > _LARGEST_INT:
+        raise InvalidValueError(f"{where}: {_show(value)} is out of range")
     # bool is a subclass of int: `epochs = true` must not pass for 1.
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise InvalidValueError(f"{where}: expected {hint.__name__}, got {_show(value)}")
     return value
 
 
+def _finite(value: int | float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise InvalidValueError(f"{where}: must be a finite number, got {_show(value)}")
+    return number
+
+
 def _show(value: object) -> str:
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        return "an integer of many digits"  # writing out thousands of them is refused by Python
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"

@@ -7,6 +7,7 @@ import os
 import stat
 
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.regular_file import TooLargeError, read_regular
 from edge_runtime.bundle.manifest import BundledFile, Manifest, parse_manifest
 from edge_runtime.bundle.shipped import bundle_folder
 from edge_runtime.errors import BundleError
@@ -38,7 +39,9 @@ class Bundle:
                     f"{path}: {status.st_size} bytes, the manifest says {file.size_bytes}; "
                     "copy the bundle again"
                 )
-            data = _read(path)
+            data = read_regular(path, file.size_bytes)
+        except TooLargeError as error:
+            raise BundleError(f"{path}: {error}") from error
         except OSError as error:
             raise BundleError(f"{path}: {error.strerror or error}") from error
         found = hashlib.sha256(data).hexdigest()
@@ -68,16 +71,11 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     path = bundle_folder(folder)
     manifest_path = os.path.join(path, "manifest.json")
     try:
-        if os.path.getsize(manifest_path) > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"{manifest_path}: larger than any manifest of ours")
-        text = _read(manifest_path)
+        text = read_regular(manifest_path, _MAX_MANIFEST_BYTES)
+    except TooLargeError as error:
+        raise BundleError(f"{manifest_path}: larger than any manifest of ours: {error}") from error
     except OSError as error:
         raise BundleError(
             f"{path} is not a model bundle: manifest.json: {error.strerror or error}"
         ) from error
     return Bundle(path, parse_manifest(text), hashlib.sha256(text).hexdigest())
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()

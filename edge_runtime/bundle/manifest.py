@@ -194,12 +194,8 @@ def _check(manifest: Manifest) -> None:
             f"manifest.json: temperature {manifest.calibration.temperature} is not 0.01 to 100"
         )
     for point in manifest.operating_points:
-        band = point.uncertain or (0.0, 1.0)
-        if not (0 < point.threshold < 1 and 0 <= band[0] <= point.threshold <= band[1] <= 1):
-            raise InvalidValueError(
-                f"manifest.json: operating point {point.name!r}: threshold {point.threshold} "
-                f"must lie in (0, 1) and inside its uncertain band {point.uncertain}"
-            )
+        with at("manifest.json"):
+            point.check()
     manifest.operating_point()
     if manifest.quality is not None:
         with at("manifest.json: quality"):

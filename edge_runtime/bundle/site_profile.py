@@ -9,7 +9,7 @@ from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.parse import at, from_mapping, read_document, to_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.operating_point import OF_BUNDLES, OperatingPoint
 from edge_runtime.judge.reference import Reference
 from edge_runtime.statistics.estimates import Estimate
 
@@ -94,8 +94,15 @@ def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
     document = read_document(path, SCHEMA, "site profile ")
     profile = from_mapping(SiteProfile, document, str(path))
     point = profile.operating_point
-    if not (0 < point.threshold < 1 and 0.01 <= profile.temperature <= 100):
-        raise InvalidValueError(f"site profile {path}: threshold or temperature is out of range")
+    with at(f"site profile {path}"):
+        point.check()
+        if not 0.01 <= profile.temperature <= 100:
+            raise InvalidValueError(f"temperature {profile.temperature} is not 0.01 to 100")
+        if point.name in OF_BUNDLES:
+            raise InvalidValueError(
+                f"its operating point is called {point.name!r}, as one of a bundle's is: records "
+                "could not tell them apart"
+            )
     with at(f"{path}: reference"):
         profile.reference.check()
     return profile

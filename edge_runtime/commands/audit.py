@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 
 from edge_runtime.commands.bundle_option import add_bundle_option
+from edge_runtime.commands.options import positive_int
 
 _COLUMNS = (
     "n", "time", "event", "image", "status", "probability", "decision", "operating_point",
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("verify", "export", "summary", "drift"))
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("--json", action="store_true", help="JSON instead of text (not export)")
-    parser.add_argument("--last", type=int, default=200, metavar="N", help="drift: images")
+    parser.add_argument("--last", type=positive_int, default=200, metavar="N", help="drift: images")
     parser.add_argument("--site", metavar="FILE", help="drift: compare with this site's images")
     add_bundle_option(parser, "drift: else with this bundle's")
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from edge_runtime.commands.options import add_model_options, positive_int
+from edge_runtime.commands.options import add_model_options, number, positive_int, whole
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.inputs import find_inputs
 
@@ -28,18 +28,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all-threads", action="store_true", help="measure every number of threads up to --threads"
     )
     parser.add_argument(
-        "--min-seconds", type=float, default=5.0, metavar="S", help="per scenario (default 5)"
+        "--min-seconds",
+        type=number(0, 86_400),
+        default=5.0,
+        metavar="S",
+        help="per scenario (default 5)",
     )
     parser.add_argument(
         "--min-queries", type=positive_int, default=100, metavar="N", help="per scenario"
     )
     parser.add_argument(
-        "--cold-starts", type=int, default=5, metavar="N", help="processes to start; 0: none"
+        "--cold-starts",
+        type=whole(0, 10_000),
+        default=5,
+        metavar="N",
+        help="processes to start; 0: none",
     )
     parser.add_argument("--output", metavar="FILE", help="write the result as JSON")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument(
-        "--floor", type=float, default=0.05, metavar="X", help="compare: smaller is no change"
+        "--floor",
+        type=number(0, 10),
+        default=0.05,
+        metavar="X",
+        help="compare: smaller is no change",
     )
 
 

@@ -7,8 +7,10 @@ import json
 import sys
 
 from edge_runtime.basics.processors import default_threads
-from edge_runtime.commands.options import add_model_options, load_screener
+from edge_runtime.commands.options import add_model_options, load_screener, number, probability
 from edge_runtime.errors import InvalidValueError
+
+_HIGHEST_COST = 1e12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +28,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", required=True, metavar="CSV", help="columns file, label (1/0), and strata"
     )
     parser.add_argument(
-        "--prevalence", type=float, required=True, metavar="X", help="disease among the screened"
+        "--prevalence",
+        type=number(0, 1, above=True),
+        required=True,
+        metavar="X",
+        help="disease among the screened",
     )
     parser.add_argument("--strata", default="", metavar="A,B", help="columns to report by")
     parser.add_argument("--name", default="site", help="what the profile is called")
-    parser.add_argument("--min-sensitivity", type=float, metavar="X", help="policy")
-    parser.add_argument("--max-referred", type=float, metavar="N", help="policy: per 1,000")
+    parser.add_argument("--min-sensitivity", type=probability, metavar="X", help="policy")
+    parser.add_argument(
+        "--max-referred", type=number(0, 1000), metavar="N", help="policy: per 1,000"
+    )
     parser.add_argument(
         "--costs", metavar="MISSED,ALARM", help="policy where no other is given; shown anyway"
     )
@@ -86,6 +94,8 @@ def _costs(text: str | None) -> tuple[float, float] | None:
         missed, alarm = (float(part) for part in text.split(","))
     except ValueError as error:
         raise InvalidValueError(f"--costs takes MISSED,ALARM, got {text!r}") from error
-    if missed <= 0 or alarm <= 0:
-        raise InvalidValueError("costs must be above 0")
+    if not (0 < missed <= _HIGHEST_COST and 0 < alarm <= _HIGHEST_COST):  # nor NaN
+        raise InvalidValueError(
+            f"--costs {text}: both must be above 0, and at most {_HIGHEST_COST:g}"
+        )
     return missed, alarm

@@ -7,7 +7,12 @@ import sys
 from pathlib import Path
 
 from edge_runtime.basics.processors import default_threads
-from edge_runtime.commands.options import add_decision_options, add_model_options, load_screener
+from edge_runtime.commands.options import (
+    add_decision_options,
+    add_model_options,
+    load_screener,
+    whole,
+)
 from edge_runtime.images.inputs import find_inputs
 from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.records.heatmap import overlay_jpeg
@@ -27,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example: cxr-edge demo --output demo"
     parser.add_argument("--output", default="demo", metavar="DIR")
-    parser.add_argument("--count", type=int, default=8, metavar="N")
+    parser.add_argument("--count", type=whole(1, 10_000), default=8, metavar="N")
     add_model_options(parser)
     add_decision_options(parser)
 

@@ -6,12 +6,22 @@ import argparse
 import importlib.util
 
 from edge_runtime.basics.processors import default_threads
-from edge_runtime.commands.options import add_screening_options, open_audit, positive_int
+from edge_runtime.commands.options import add_screening_options, open_audit, port, whole
 from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.record import Record
 
 REQUIRES = "pip install 'cxr-edge[dicom]'"
+
+
+def ae_title(text: str) -> str:
+    """The type of an option. Source: the value representation AE, DICOM PS3.5 6.2."""
+    title = text.strip(" ")
+    if not (1 <= len(title) <= 16 and title.isascii() and title.isprintable()) or "\\" in title:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no AE title: 1 to 16 printable ASCII characters, no backslash"
+        )
+    return title
 
 
 def is_available() -> bool:
@@ -28,13 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "example: cxr-edge listen --spool spool/ --output results.jsonl --objects answers/"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine)")
-    parser.add_argument("--port", type=int, default=11112)
-    parser.add_argument("--ae-title", default="CXREDGE", metavar="AET")
+    parser.add_argument("--port", type=port, default=11112)
+    parser.add_argument("--ae-title", type=ae_title, default="CXREDGE", metavar="AET")
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="AET", help="calling AE titles; needed on "
-        "any address but this machine's"
-    )  # fmt: skip
-    parser.add_argument("--max-associations", type=positive_int, default=16, metavar="N")
+        "--allow",
+        type=ae_title,
+        action="append",
+        default=[],
+        metavar="AET",
+        help="calling AE titles; needed on any address but this machine's",
+    )
+    parser.add_argument("--max-associations", type=whole(1, 1000), default=16, metavar="N")
     parser.add_argument("--spool", required=True, metavar="DIR", help="received, not yet screened")
     parser.add_argument("--output", required=True, metavar="FILE", help="append records here")
     parser.add_argument("--objects", metavar="DIR", help="write SR and Secondary Capture here")

@@ -33,7 +33,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="auto takes what is installed and says which (default)",
     )
     parser.add_argument(
-        "--threads", type=positive_int, metavar="N", help="processors to use; default: all, up to 4"
+        "--threads",
+        type=whole(1, 1024),
+        metavar="N",
+        help="processors to use; default: all, up to 4",
     )
 
 
@@ -42,7 +45,10 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
         "--operating-point", metavar="NAME", help="one of the bundle's, see `cxr-edge info`"
     )
     parser.add_argument(
-        "--threshold", type=float, metavar="X", help="probability instead of an operating point"
+        "--threshold",
+        type=probability,
+        metavar="X",
+        help="probability instead of an operating point",
     )
 
     parser.add_argument(
@@ -99,8 +105,39 @@ def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
     return screener
 
 
-def positive_int(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+def whole(low: int, high: int = 10**9) -> Callable[[str], int]:
+    """The type of an option: a whole number from low to high."""
+
+    def convert(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number") from None
+        if not low <= value <= high:
+            limit = f"at least {low}" if value < low else f"at most {high}"
+            raise argparse.ArgumentTypeError(f"must be {limit}, got {text[:40]}")
+        return value
+
+    return convert
+
+
+def number(low: float, high: float, above: bool = False) -> Callable[[str], float]:
+    """The type of an option: a finite number from low (or above it) to high."""
+
+    def convert(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
+        if not low <= value <= high or (above and value == low):  # no NaN passes this
+            least = f"be above {low:g} and at most" if above else f"lie between {low:g} and"
+            raise argparse.ArgumentTypeError(f"must {least} {high:g}, got {text[:40]}")
+        return value
+
+    return convert
+
+
+positive_int = whole(1)
+port = whole(0, 65535)  # 0: any free one
+seconds = number(0, 86_400, above=True)
+probability = number(0, 1)

@@ -10,7 +10,14 @@ import os
 import socket
 
 from edge_runtime.basics.processors import default_threads
-from edge_runtime.commands.options import add_screening_options, open_audit, positive_int
+from edge_runtime.commands.options import (
+    add_screening_options,
+    open_audit,
+    port,
+    positive_int,
+    seconds,
+    whole,
+)
 from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
 from edge_runtime.errors import InvalidValueError
 
@@ -29,18 +36,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example: cxr-edge serve --port 8080"
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine)")
-    parser.add_argument("--port", type=int, default=8080, help="0: any free one")
+    parser.add_argument("--port", type=port, default=8080, help="0: any free one")
     parser.add_argument("--token", help="what clients must show; better: --token-file")
     parser.add_argument("--token-file", metavar="FILE", help="its first line is the token")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="served under this name"
     )
-    parser.add_argument("--queue", type=int, default=32, metavar="N", help="images that may wait")
+    parser.add_argument(
+        "--queue", type=whole(0, 100_000), default=32, metavar="N", help="images that may wait"
+    )
     parser.add_argument(
         "--max-bytes", type=positive_int, default=64_000_000, metavar="N", help="of one upload"
     )
     parser.add_argument(
-        "--timeout", type=float, default=30.0, metavar="S", help="of one request, upload included"
+        "--timeout", type=seconds, default=30.0, metavar="S", help="of one request, upload included"
     )
     add_log_option(parser)
     add_screening_options(parser)

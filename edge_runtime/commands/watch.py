@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from edge_runtime.basics.processors import default_threads
-from edge_runtime.commands.options import add_screening_options, open_audit
+from edge_runtime.commands.options import add_screening_options, number, open_audit, seconds
 from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
 from edge_runtime.records.output import table_line
 from edge_runtime.records.record import Record
@@ -25,9 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--failed", metavar="DIR", help="move refused and unreadable files there; default: --done"
     )
-    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="between looks")
+    parser.add_argument("--interval", type=seconds, default=1.0, metavar="S", help="between looks")
     parser.add_argument(
-        "--settle", type=float, default=2.0, metavar="S", help="unchanged for so long: complete"
+        "--settle",
+        type=number(0, 86_400),
+        default=2.0,
+        metavar="S",
+        help="unchanged for so long: complete",
     )
     parser.add_argument("--once", action="store_true", help="end when nothing is left to screen")
     add_log_option(parser)

@@ -49,26 +49,51 @@ def find_inputs(paths: Iterable[str], exclude: Collection[str] = ()) -> Iterator
 
 
 def _walk(folder: str, exclude: Collection[str]) -> Iterator[Input]:
+    """Every folder in turn; no depth is too deep, and an entry that fails is one entry."""
+    open_folders = [_entries(folder)]
+    while open_folders:
+        try:
+            entry = next(open_folders[-1])
+        except StopIteration:
+            open_folders.pop()
+            continue
+        except OSError as error:  # of the folder: what was read of it has been given
+            open_folders.pop()
+            yield _closed(error)
+            continue
+        if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
+            continue
+        if exclude and os.path.abspath(entry.path) in exclude:
+            continue
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                open_folders.append(_entries(entry.path))
+            elif not entry.is_dir():  # a link to a folder is neither
+                yield Input(entry.path)
+        except OSError:  # a link that leads to itself, say: reading it will tell
+            yield Input(entry.path)
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Of one folder, sorted by parts: a folder of a million files is never held as a whole."""
     try:
         with os.scandir(folder) as entries:
-            # Sorted by parts: a folder of a million files is never held as a whole.
-            while part := sorted(itertools.islice(entries, _SORTED_AT_ONCE), key=_name):
-                for entry in part:
-                    yield from _enter(entry, exclude)
+            part: list[os.DirEntry[str]] = [*itertools.islice(entries, _SORTED_AT_ONCE)]
+            while len(part) == _SORTED_AT_ONCE:
+                yield from sorted(part, key=_name)
+                part = [*itertools.islice(entries, _SORTED_AT_ONCE)]
     except OSError as error:
-        reason = error.strerror or str(error)
-        yield Input(folder, ImageError(ErrorCode.UNREADABLE_FILE, f"folder: {reason}"))
+        error.filename = folder
+        raise
+    # Closed before any folder below is opened: descriptors are few.
+    yield from sorted(part, key=_name)
 
 
-def _enter(entry: os.DirEntry[str], exclude: Collection[str]) -> Iterator[Input]:
-    if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
-        return
-    if exclude and os.path.abspath(entry.path) in exclude:
-        return
-    if entry.is_dir(follow_symlinks=False):
-        yield from _walk(entry.path, exclude)
-    elif not entry.is_dir():  # a link to a folder is neither
-        yield Input(entry.path)
+def _closed(error: OSError) -> Input:
+    reason = error.strerror or str(error)
+    return Input(
+        os.fspath(error.filename), ImageError(ErrorCode.UNREADABLE_FILE, f"folder: {reason}")
+    )
 
 
 def _name(entry: os.DirEntry[str]) -> str:

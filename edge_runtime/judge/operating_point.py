@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.estimates import Estimate
+
+OF_BUNDLES = ("screening", "balanced", "triage")  # names that export gives
 
 
 @frozen
@@ -20,6 +23,15 @@ class OperatingPoint:
     sensitivity: Estimate
     specificity: Estimate
     uncertain: tuple[float, float] | None = None
+
+    def check(self) -> None:
+        """Raise InvalidValueError unless threshold and band are probabilities that fit together."""
+        band = self.uncertain or (0.0, 1.0)
+        if not (0 < self.threshold < 1 and 0 <= band[0] <= self.threshold <= band[1] <= 1):
+            raise InvalidValueError(
+                f"operating point {self.name!r}: threshold {self.threshold} must lie in (0, 1) and "
+                f"inside its uncertain band {self.uncertain}, which must lie in [0, 1]"
+            )
 
     def decide(self, probability: float) -> str:
         """Pneumonia, normal or uncertain, for a calibrated probability in [0, 1]."""

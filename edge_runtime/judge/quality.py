@@ -56,6 +56,7 @@ class Quality:
     ood_score: float | None = None
 
 
+_SMALLEST = 1e-9  # of what is divided by
 _SPOILT = (Flag.ROTATED, Flag.MIRRORED, Flag.INCOMPLETE, Flag.DEGRADED)
 # Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
 # Source: DICOM PS3.3 C.7.3.1.1.1.
@@ -104,10 +105,12 @@ class FeatureSpace:
         except (binascii.Error, ValueError) as error:
             raise InvalidValueError(f"features: {error}") from error
         if shapes != ((channels,), (len(self.scales), channels)) or not (
-            self.limit > 0
+            np.isfinite(self._mean).all()
+            and np.isfinite(self._components).all()
+            and self.limit > _SMALLEST
             and self.refuse_above >= 1
-            and self.residual > 0
-            and all(s > 0 for s in self.scales)
+            and self.residual > _SMALLEST
+            and all(s > _SMALLEST for s in self.scales)
         ):
             raise InvalidValueError(
                 f"features: shapes {shapes} or limits do not fit {channels} channels"

@@ -239,4 +239,4 @@ def table_to_8_bits(low: int, high: int) -> np.ndarray:
     depth = next(bits for bits in (8, 10, 12, 14, 16) if high < 2**bits)
     largest = 2**depth - 1
     shades = (np.arange(largest + 1, dtype=np.uint32) * 255 + largest // 2) // largest
-    return shades.astype(np.uint8)
+    return np.asarray(shades, np.uint8)
