@@ -45,6 +45,7 @@ class Flag(StrEnum):
     WRONG_MODALITY = "wrong_modality"
     WRONG_VIEW = "wrong_view"
     WRONG_AGE = "wrong_age"
+    WRONG_BODY_PART = "wrong_body_part"
 
 
 @frozen
@@ -61,6 +62,8 @@ _SPOILT = (Flag.ROTATED, Flag.MIRRORED, Flag.INCOMPLETE, Flag.DEGRADED)
 # Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
 # Source: DICOM PS3.3 C.7.3.1.1.1.
 _MODALITIES = frozenset({"CR", "DX", "DR", "RG"})
+# Source: PS3.16 Annex L; and what exists beside it: "CHEST PA", "PORT CHEST", "TORAX".
+_CHEST = ("CHEST", "THORA", "TORAX", "TÓRAX", "LUNG", "POUMON", "PULM", "RIB", "HEART", "BABYGRAM")
 _FRONTAL_VIEWS = frozenset({"AP", "PA", ""})
 
 
@@ -252,6 +255,9 @@ class QualityGate:
             flags.append(Flag.WRONG_MODALITY)
         if facts.view is not None and facts.view not in _FRONTAL_VIEWS:
             flags.append(Flag.WRONG_VIEW)
+        part = facts.body_part
+        if part and not any(name in part for name in _CHEST):
+            flags.append(Flag.WRONG_BODY_PART)
         age, ages = facts.age_years, self.age_years
         if age is not None and ages is not None and not ages[0] <= age < ages[1]:
             flags.append(Flag.WRONG_AGE)

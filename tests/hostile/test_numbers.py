@@ -68,9 +68,7 @@ def test_no_option_takes_what_is_no_number_in_range(verb: str, option: str) -> N
         ("watch", "x", "--output", "o", "--settle", "nan"),
     ],
 )
-def test_the_program_ends_with_wrong_usage(
-    arguments: tuple[str, ...], cxr_edge: Run
-) -> None:
+def test_the_program_ends_with_wrong_usage(arguments: tuple[str, ...], cxr_edge: Run) -> None:
     result = cxr_edge(*arguments)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     assert arguments[-2] in result.stderr

@@ -8,6 +8,7 @@ Source: DICOM PS3.3 C.7.6.3 (image pixel), C.11.1 (modality LUT), C.11.2 (VOI LU
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import math
 import re
@@ -326,15 +327,59 @@ def _facts(dataset: Any) -> ImageFacts:
         height=int(dataset.Rows),
         width=int(dataset.Columns),
         modality=text("Modality"),
-        view=text("ViewPosition"),
+        view=_view(dataset, text("ViewPosition")),
         body_part=text("BodyPartExamined"),
-        age_years=parse_age(text("PatientAge")),
+        age_years=_age(dataset, text("PatientAge")),
     )
 
 
+def _view(dataset: Any, position: str | None) -> str | None:
+    """View Position; where it says nothing, what the coded view is called.
+
+    Source: PS3.3 C.8.11.5.1 and its View Code Sequence.
+    """
+    if position:
+        return position
+    codes = dataset.get("ViewCodeSequence") or ()
+    called = " ".join(str(code.get("CodeMeaning") or "") for code in codes).strip().upper()
+    frontal = {"POSTERO-ANTERIOR": "PA", "ANTERO-POSTERIOR": "AP", "POSTEROANTERIOR": "PA",
+               "ANTEROPOSTERIOR": "AP"}  # fmt: skip
+    return next((short for name, short in frontal.items() if called.startswith(name)), called) or (
+        position
+    )
+
+
+def _age(dataset: Any, stated: str | None) -> float | None:
+    """The stated age in years, or that between birth and study."""
+    age = parse_age(stated)
+    if age is not None:
+        return age
+    dates = [
+        next((d for key in keys if (d := parse_date(dataset.get(key))) is not None), None)
+        for keys in (("PatientBirthDate",), ("StudyDate", "AcquisitionDate", "ContentDate"))
+    ]
+    if dates[0] is None or dates[1] is None or dates[1] < dates[0]:
+        return None
+    return (dates[1] - dates[0]).days / 365.25
+
+
+def parse_date(value: object) -> datetime.date | None:
+    """DICOM's date string, YYYYMMDD; None where it is absent or no date."""
+    match = re.fullmatch(r"(\d{4})\.?(\d{2})\.?(\d{2})", str(value or "").strip())
+    if match is None:
+        return None
+    try:
+        return datetime.date(*(int(part) for part in match.groups()))
+    except ValueError:
+        return None
+
+
 def parse_age(text: str | None) -> float | None:
-    """DICOM's age string, 018M or 003Y, in years; None where it is absent or no age string."""
-    match = re.fullmatch(r"(\d{3})([DWMY])", text or "")
+    """DICOM's age string, 018M or 003Y, in years; None where it is absent or no age string.
+
+    Fewer digits than the three that are asked for are met with, and mean the same.
+    """
+    match = re.fullmatch(r"(\d{1,3})([DWMY])", text or "")
     if match is None:
         return None
     return int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]

@@ -16,7 +16,7 @@ import io
 import json
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from urllib.parse import unquote
@@ -282,6 +282,9 @@ def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
     return overlay_jpeg(examination) or b"", "image/jpeg"
 
 
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
 class _Guard:
     """Host header, token, security headers, and the count of responses."""
 
@@ -310,9 +313,14 @@ class _Guard:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
         host = headers.get("host", "")
-        name = host[: host.rfind("]") + 1] if host.startswith("[") else host.partition(":")[0]
-        if name.lower() not in self._settings.hosts:
+        if _host_name(host) not in self._settings.hosts:
             return _problem(421, "wrong_host", "this name is not served; see --allow-host")
+        if scope["method"] not in _HARMLESS and not self._from_here(headers, host):
+            return _problem(
+                403,
+                "foreign_origin",
+                "a page of another site may not send images here; see --allow-host",
+            )
         token = self._settings.token
         if token and scope["path"] not in self._OPEN:
             given = headers.get("authorization", "").removeprefix("Bearer ")
@@ -320,6 +328,36 @@ class _Guard:
                 return _problem(401, "unauthorised", "a token is needed: Authorization: Bearer …",
                                 {"www-authenticate": "Bearer"})  # fmt: skip
         return None
+
+    def _from_here(self, headers: Mapping[str, str], host: str) -> bool:
+        """Whether a browser sends this for one of our own pages; programs tell no origin.
+
+        Source: Fetch Metadata Request Headers (W3C), and the Origin header (RFC 6454).
+        """
+        if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return False
+        origin = headers.get("origin")
+        if origin is None:
+            return True
+        scheme, separator, place = origin.partition("://")
+        # The very server, or a proxy before it that serves it under an allowed name.
+        return (
+            bool(separator)
+            and scheme in ("http", "https")
+            and (place == host or _host_name(place) in self._settings.hosts)
+            and _same_port(place, host)
+        )
+
+
+def _host_name(place: str) -> str:
+    """Without the port, in lower case."""
+    name = place[: place.rfind("]") + 1] if place.startswith("[") else place.partition(":")[0]
+    return name.lower()
+
+
+def _same_port(place: str, host: str) -> bool:
+    """Whether two HOST:PORT have the same port; another one is another program's."""
+    return place[len(_host_name(place)) :] == host[len(_host_name(host)) :]
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -27,8 +27,9 @@ def describe_api(max_bytes: int, token: bool) -> dict[str, Any]:
     api: dict[str, Any] = document["api"]
     api["info"]["version"] = __version__
     for path in api["paths"].values():
-        for operation in path.values():
+        for method, operation in path.items():
             codes = {*operation.pop("refusals", ()), 421} | ({401} if token else set())
+            codes |= {403} if method == "post" else set()
             operation["responses"] |= {
                 str(code): {"description": texts[str(code)], "content": _PROBLEM}
                 for code in sorted(codes)

@@ -118,11 +118,45 @@ def test_facts_feed_the_quality_gate() -> None:
 
 @pytest.mark.parametrize(
     ("text", "years"),
-    [("003Y", 3), ("018M", 1.5), ("026W", 0.498), ("010D", 0.027), ("3Y", None), ("", None),
+    [("003Y", 3), ("018M", 1.5), ("026W", 0.498), ("010D", 0.027), ("3Y", 3), ("60Y", 60),
+     ("", None), ("Y", None), ("0060Y", None),
      (None, None)],
 )  # fmt: skip
 def test_age(text: str | None, years: float | None) -> None:
     assert dicom.parse_age(text) == (years if years is None else pytest.approx(years, abs=1e-3))
+
+
+@pytest.mark.parametrize(
+    ("elements", "years"),
+    [
+        ({"PatientAge": "", "PatientBirthDate": "19660301", "StudyDate": "20260301"}, 60),
+        ({"PatientAge": "", "PatientBirthDate": "1966.03.01", "ContentDate": "20260301"}, 60),
+        ({"PatientAge": "030M", "PatientBirthDate": "19660301", "StudyDate": "20260301"}, 2.5),
+        ({"PatientAge": "", "PatientBirthDate": "20270301", "StudyDate": "20260301"}, None),
+        ({"PatientAge": "", "PatientBirthDate": "19661301", "StudyDate": "20260301"}, None),
+        ({"PatientAge": "", "PatientBirthDate": "19660301"}, None),
+    ],
+)
+def test_an_age_that_is_not_stated_follows_from_two_dates(
+    elements: dict[str, str], years: float | None
+) -> None:
+    _, facts = read_grey(write(EIGHT, **elements), (224, 224))
+    assert facts.age_years == (years if years is None else pytest.approx(years, abs=0.01))
+
+
+@pytest.mark.parametrize(
+    ("meaning", "view"),
+    [
+        ("postero-anterior", "PA"),
+        ("Antero-posterior projection", "AP"),
+        ("left lateral", "LEFT LATERAL"),
+    ],
+)
+def test_a_view_may_be_stated_by_its_code(meaning: str, view: str) -> None:
+    code = pydicom.Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "R-1", "SRT", meaning
+    content = write(EIGHT, ViewPosition="", ViewCodeSequence=pydicom.Sequence([code]))
+    assert read_grey(content, (224, 224))[1].view == view
 
 
 @pytest.mark.parametrize(

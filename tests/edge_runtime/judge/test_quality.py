@@ -74,6 +74,15 @@ def test_force_screens_anyway_and_says_so(bundle: Path, screener: Screener) -> N
     ("facts", "flags"),
     [
         (ImageFacts(1000, 1000, modality="CT"), ["wrong_modality"]),
+        (ImageFacts(1000, 1000, view="LEFT LATERAL"), ["wrong_view"]),
+        *(
+            (ImageFacts(1000, 1000, body_part=part), ["wrong_body_part"])
+            for part in ("HAND", "SKULL", "ABDOMEN")
+        ),
+        *(
+            (ImageFacts(1000, 1000, body_part=part), [])
+            for part in ("CHEST", "PORT CHEST", "THORAX AP", "", None)
+        ),
         (ImageFacts(1000, 1000, modality="DX", view="LL"), ["wrong_view"]),
         (ImageFacts(1000, 1000, modality="CR", view="AP"), []),
         (ImageFacts(1000, 1000), []),

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Screener
+from edge_runtime.images.phantom import phantom_jpeg
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable, no_network, running
 
@@ -87,6 +88,32 @@ def test_small_endpoints(server: str) -> None:
     page = httpx.get(server)
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http" not in page.text.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({}, True),  # a program
+        ({"origin": "SELF"}, True),
+        ({"origin": "SELF", "sec-fetch-site": "same-origin"}, True),
+        ({"sec-fetch-site": "none"}, True),
+        ({"origin": "https://evil.example"}, False),
+        ({"origin": "null"}, False),
+        ({"origin": "http://localhost:1"}, False),  # another program's page on this machine
+        ({"origin": "http://evil.example", "sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "cross-site"}, False),
+        ({"sec-fetch-site": "same-site"}, False),
+    ],
+)
+def test_pages_of_other_sites_cannot_send_images(
+    server: str, headers: dict[str, str], allowed: bool
+) -> None:
+    told = {k: v.replace("SELF", server.rstrip("/")) for k, v in headers.items()}
+    answer = httpx.post(f"{server}v1/screen", content=phantom_jpeg(1, True), headers=told)
+    assert (answer.status_code == 200) == allowed
+    if not allowed:
+        assert answer.status_code == 403
+        assert answer.json()["error"]["code"] == "foreign_origin"
 
 
 def test_a_foreign_host_name_is_refused(server: str) -> None:
