@@ -41,13 +41,22 @@ def hold(path: str) -> int | None:
         OSError: The file cannot be made.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    if hold_descriptor(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def hold_descriptor(descriptor: int) -> bool:
+    """Hold an open file until its descriptor is closed; False where another process holds it."""
     try:
         import fcntl
     except ImportError:  # not on Windows
-        return descriptor
+        return True
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True

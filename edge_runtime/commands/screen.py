@@ -123,9 +123,8 @@ def _inputs(
 
 
 def _all_inputs(arguments: argparse.Namespace) -> Iterator[Input]:
-    own = {
-        os.path.abspath(p) for p in (arguments.output, arguments.heatmaps, arguments.report) if p
-    }
+    named = (arguments.output, arguments.heatmaps, arguments.report, arguments.audit)
+    own = [p for p in named if p]
     for path in arguments.paths:
         if path == "-":
             lines = (line.rstrip(b"\r\n") for line in sys.stdin.buffer)

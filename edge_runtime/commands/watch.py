@@ -60,8 +60,14 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.failed,
         arguments.interval,
         arguments.settle,
+        (arguments.audit,) if arguments.audit else (),
     )
-    watcher = Watcher(screener, settings, workers, said, open_audit(arguments))
+
+    def troubled(text: str) -> None:
+        # As above: with the file's name for people alone.
+        log.say("not_moved", "a screened file cannot be moved" if arguments.log_json else text)
+
+    watcher = Watcher(screener, settings, workers, said, open_audit(arguments), troubled)
     log.say("ready", f"watching {arguments.folder} with {screener.engine_name}")
     try:
         while not stop.is_set:

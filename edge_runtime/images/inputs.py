@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections.abc import Collection, Iterable, Iterator
@@ -39,16 +40,40 @@ def find_inputs(paths: Iterable[str], exclude: Collection[str] = ()) -> Iterator
 
     Args:
         paths: Files and folders.
-        exclude: Absolute paths of files and folders to leave out (our own output).
+        exclude: Files and folders to leave out (our own output), by whatever name they are found.
     """
+    own = _Own(exclude) if exclude else None
     for path in paths:
         if os.path.isdir(path):
-            yield from _walk(path, exclude)
-        elif os.path.abspath(path) not in exclude:
+            yield from _walk(path, own)
+        elif not (own and own.is_one(path, None)):
             yield Input(path)
 
 
-def _walk(folder: str, exclude: Collection[str]) -> Iterator[Input]:
+class _Own:
+    """Files and folders that are ours: known by what they are, not by what they are called."""
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self._missing = list(paths)  # some are made only when there is something to write
+        self._known: set[tuple[int, int]] = set()
+
+    def is_one(self, path: str, inode: int | None) -> bool:
+        """Whether a path leads to one of them; `inode` where it is known and no link's."""
+        for own in list(self._missing):
+            with contextlib.suppress(OSError, ValueError):
+                status = os.stat(own)
+                self._known.add((status.st_dev, status.st_ino))
+                self._missing.remove(own)
+        if inode is not None and all(inode != known for _, known in self._known):
+            return False
+        try:
+            status = os.stat(path)
+        except (OSError, ValueError):
+            return False
+        return (status.st_dev, status.st_ino) in self._known
+
+
+def _walk(folder: str, own: _Own | None) -> Iterator[Input]:
     """Every folder in turn; no depth is too deep, and an entry that fails is one entry."""
     open_folders = [_entries(folder)]
     while open_folders:
@@ -63,9 +88,9 @@ def _walk(folder: str, exclude: Collection[str]) -> Iterator[Input]:
             continue
         if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
             continue
-        if exclude and os.path.abspath(entry.path) in exclude:
-            continue
         try:
+            if own and own.is_one(entry.path, None if entry.is_symlink() else entry.inode()):
+                continue
             if entry.is_dir(follow_symlinks=False):
                 open_folders.append(_entries(entry.path))
             elif not entry.is_dir():  # a link to a folder is neither

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from edge_runtime.basics.files import hold_descriptor
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.records.record import Record
 
@@ -47,7 +48,7 @@ class RecordWriter:
                 being written.
 
         Raises:
-            OutputError: The file cannot be opened.
+            OutputError: The file cannot be opened, or another process writes it.
         """
         self._format, self._name = format_name, path or "standard output"
         self._language, self._before = language, before
@@ -60,6 +61,11 @@ class RecordWriter:
         status = os.fstat(self._fd)
         # Pipes and devices cannot be synced or shortened.
         self._is_file = path is not None and stat.S_ISREG(status.st_mode)
+        if self._is_file and not hold_descriptor(self._fd):
+            os.close(self._fd)
+            raise OutputError(
+                f"{path} is being written by another process; wait for it, or name another file"
+            )
         self._length = status.st_size if self._is_file else 0
         self._synced = time.monotonic()
         if format_name == "csv" and self._length == 0:

@@ -23,10 +23,11 @@ from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
-from edge_runtime.records.output import OutputError
 from edge_runtime.records.record import Record
 from edge_runtime.records.resume import open_output
 from edge_runtime.screener import Screener
+
+_LONGEST_NAME = 255  # bytes, on the file systems that there are
 
 # What programs call a file that they have not finished.
 _UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".filepart", "~")
@@ -41,6 +42,7 @@ class WatchSettings:
     failed: str | None = None  # files without a result are moved there; None: as `done`
     interval: float = 1.0
     settle: float = 2.0
+    own: tuple[str, ...] = ()  # further files and folders of ours, wherever they lie
 
 
 @dataclasses.dataclass
@@ -60,6 +62,7 @@ class Watcher:
         workers: int,
         on_record: Callable[[Record], None] = lambda record: None,
         before_record: Callable[[Record], None] = lambda record: None,
+        on_trouble: Callable[[str], None] = lambda text: None,
     ) -> None:
         """Open the output, take up what an earlier run left.
 
@@ -69,16 +72,17 @@ class Watcher:
             workers: Threads.
             on_record: Called when a record is on the disk.
             before_record: Called before it is written (an audit log).
+            on_trouble: Called with what went wrong with a file that has its record.
 
         Raises:
             InvalidValueError: No such folder; another watcher writes this output; or the output
                 holds results of another model.
-            OutputError: The output cannot be written.
+            OutputError: The output cannot be written (edge_runtime.records.output).
         """
         if not os.path.isdir(settings.folder):
             raise InvalidValueError(f"{settings.folder} is no folder")
         self._screener, self._settings, self._workers = screener, settings, workers
-        self._on_record = on_record
+        self._on_record, self._on_trouble = on_record, on_trouble
         for path in (settings.done, settings.failed):
             if path:
                 os.makedirs(path, exist_ok=True)
@@ -130,11 +134,8 @@ class Watcher:
 
     def _complete(self) -> Iterator[Input]:
         settings, now = self._settings, time.monotonic()
-        own = {
-            os.path.abspath(p)
-            for p in (settings.output, settings.output + ".lock", settings.done, settings.failed)
-            if p
-        }
+        named = (settings.output, settings.output + ".lock", settings.done, settings.failed)
+        own = [p for p in (*named, *settings.own) if p]
         seen: dict[str, _Seen] = {}
         for item in find_inputs([settings.folder], own):
             if item.error is not None or item.path.lower().endswith(_UNFINISHED):
@@ -161,21 +162,40 @@ class Watcher:
         return None
 
     def _put_away(self, path: str, good: bool) -> None:
+        """Move a file that has its record; one that cannot be moved stays, and stops nothing."""
         settings = self._settings
         folder = settings.done if good else settings.failed or settings.done
         if folder is None:
             return
         relative = os.path.relpath(path, settings.folder)
-        target = os.path.join(folder, relative)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        stem, extension = os.path.splitext(target)
-        number = 1
-        while os.path.exists(target):  # the same name on another day
-            number += 1
-            target = f"{stem}-{number}{extension}"
-        try:
-            shutil.move(path, target)
-        except OSError as error:
-            raise OutputError(
-                f"{path} was screened but cannot be moved to {target}: {error.strerror}"
-            ) from error
+        trouble: OSError | None = None
+        # Below its own folder's name; or where that is taken by a file, or too long, beside it.
+        for name in (relative, os.path.basename(relative)):
+            try:
+                target = _free_name(os.path.join(folder, name))
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                shutil.move(path, target)
+                return
+            except OSError as error:
+                trouble = error
+                if not os.path.lexists(path):
+                    return  # somebody else took it away; its record is written
+        assert trouble is not None
+        self._on_trouble(
+            f"{path} was screened but cannot be moved to {folder}: {trouble.strerror or trouble}"
+        )
+
+
+def _free_name(target: str) -> str:
+    """A path that nothing is at: the same name may come on another day."""
+    folder, name = os.path.split(target)
+    stem, extension = os.path.splitext(name)
+    room = _LONGEST_NAME - len(os.fsencode(extension))
+    number = 1
+    candidate = target
+    while os.path.lexists(candidate):
+        number += 1
+        mark = f"-{number}"
+        short = os.fsdecode(os.fsencode(stem)[: max(1, room - len(mark))])
+        candidate = os.path.join(folder, f"{short}{mark}{extension}")
+    return candidate

@@ -19,7 +19,7 @@ from PIL import Image
 
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
-from edge_runtime.records.output import CSV_COLUMNS
+from edge_runtime.records.output import CSV_COLUMNS, RecordWriter
 from tests.conftest import ROOT, Run
 
 VERBS = ["screen", "info", "verify", "demo"]
@@ -406,3 +406,27 @@ def test_resuming_a_file_that_is_no_result_is_refused(
         assert result.returncode == 2 and "of ours" in result.stderr
         assert "Traceback" not in result.stderr
     assert other.read_bytes() == content, "nothing of it may be cut"
+
+
+def test_two_processes_cannot_write_one_file(cxr_edge: Run, phantoms: Path, tmp_path: Path) -> None:
+    output = tmp_path / "o.jsonl"
+    writer = RecordWriter(str(output), "jsonl")
+    result = cxr_edge("screen", phantoms, "--format", "jsonl", "--output", output)
+    assert result.returncode == 2 and "another process" in result.stderr
+    writer.close()
+    assert output.read_bytes() == b""
+    result = cxr_edge("screen", phantoms, "--format", "jsonl", "--output", output, "--force")
+    assert result.returncode == 0 and len(output.read_text().splitlines()) == 6
+
+
+def test_own_files_inside_the_folder_are_left_out(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    shutil.copy(phantoms / "1.jpeg", tmp_path / "a.jpeg")
+    (tmp_path / "z").symlink_to(tmp_path / "o.jsonl")
+    result = cxr_edge(
+        "screen", tmp_path, "--format", "jsonl", "--output", tmp_path / "o.jsonl", "--force",
+        "--audit", tmp_path / "log", "--heatmaps", tmp_path / "maps",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 1

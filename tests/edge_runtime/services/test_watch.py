@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from edge_runtime import Screener
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.audit_check import verify_log
 from edge_runtime.records.audit_log import read_log
+from edge_runtime.records.record import Record
 from edge_runtime.services.watch import Watcher, WatchSettings
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable, no_network, records, running
@@ -167,3 +169,62 @@ def test_a_model_that_fails_its_self_test_refuses_to_work(
     (other / "manifest.json").write_text(json.dumps(document), encoding="utf-8")
     result = once(inbox, "--output", tmp_path / "o.jsonl", "--bundle", other)
     assert result.returncode == 2 and "known answer" in result.stderr
+
+
+def test_no_name_stops_the_watcher(inbox: Path, tmp_path: Path, pictures: list[bytes]) -> None:
+    """A name that is taken by a folder, a folder's name taken by a file, 255 bytes twice."""
+    done, output = tmp_path / "done", tmp_path / "o.jsonl"
+    options = ("--output", output, "--done", done)
+    (done / "a.jpeg").mkdir(parents=True)
+    (done / "ward").write_bytes(b"")
+    long = "n" * 250 + ".jpeg"
+    for _ in range(2):
+        (inbox / "ward").mkdir(exist_ok=True)
+        for i, name in enumerate(("a.jpeg", "ward/b.jpeg", long)):
+            (inbox / name).write_bytes(pictures[i])
+        assert once(inbox, *options).returncode == 0
+    assert len(records(output)) == 3  # the second time each was known
+    assert [p for p in inbox.rglob("*") if p.is_file()] == []
+    assert sum(p.is_file() and p.stat().st_size > 0 for p in done.rglob("*")) == 6
+
+
+def test_a_file_that_cannot_be_moved_or_is_gone_stops_nothing(
+    inbox: Path, tmp_path: Path, pictures: list[bytes]
+) -> None:
+    done, troubles = tmp_path / "done", []
+    for i in range(3):
+        (inbox / f"{i}.jpeg").write_bytes(pictures[i])
+
+    def gone(record: Record) -> None:
+        if record.source.endswith("1.jpeg"):
+            (inbox / "1.jpeg").unlink()
+        if record.source.endswith("2.jpeg"):
+            shutil.rmtree(done)
+            done.write_bytes(b"")  # nothing can be put there now
+
+    watcher = Watcher(
+        Screener.load(force=True),
+        WatchSettings(str(inbox), str(tmp_path / "o.jsonl"), done=str(done), settle=0.0),
+        1,
+        on_record=gone,
+        on_trouble=troubles.append,
+    )
+    watcher.step()
+    assert watcher.step() + watcher.step() >= 0
+    watcher.close()
+    assert [Path(r["source"]).name for r in records(tmp_path / "o.jsonl")] == [
+        "0.jpeg", "1.jpeg", "2.jpeg",
+    ]  # fmt: skip
+    assert len(troubles) == 1 and "2.jpeg" in troubles[0] and "cannot be moved" in troubles[0]
+
+
+def test_own_files_inside_the_folder_are_never_screened(
+    inbox: Path, tmp_path: Path, pictures: list[bytes]
+) -> None:
+    (inbox / "a.jpeg").write_bytes(pictures[0])
+    (inbox / "link.jsonl").symlink_to(inbox / "o.jsonl")
+    options = ("--output", inbox / "o.jsonl", "--audit", inbox / "log", "--done", inbox / "done")
+    for _ in range(2):
+        assert once(inbox, *options).returncode == 0
+    assert [Path(r["source"]).name for r in records(inbox / "o.jsonl")] == ["a.jpeg"]
+    assert verify_log(str(inbox / "log"))[1] == []
