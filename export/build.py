@@ -46,7 +46,7 @@ _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxru
              "ai-edge-litert", "numpy", "pillow")  # fmt: skip
 _SPOILT_FILMS = 1000  # training films that are spoilt in each way, for the gate to learn from
 _JUDGED_FILMS = 300  # validation films on which it is judged
-_DRAWINGS = 200
+_DRAWINGS = 300
 _FORMATS = {"tflite": litert, "onnx": onnxruntime}
 
 
@@ -105,7 +105,6 @@ def build_bundle(
     train = source.pixels(films, run.input, "train")
     features = gate.run_engine(int8.engine, train, "train: features")[1]
     quality = fit_quality_gate(train, features, int8.validation_features, run.recipe.about.ages)
-    drawn = _drawings(run.input)
 
     def features_of(pixels: NDArray[np.uint8], description: str) -> NDArray[np.float32]:
         return gate.run_engine(int8.engine, pixels, description)[1]
@@ -113,9 +112,10 @@ def build_bundle(
     quality = dataclasses.replace(
         quality,
         oddities=fit_oddities(
-            np.concatenate([features, features_of(drawn, "drawings")]),
+            features,
             _spread(train, _SPOILT_FILMS),
             features_of,
+            features_of(_drawings(run.input), "drawings"),
         ),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -45,6 +46,7 @@ def fit_oddities(
     good: NDArray[np.float32],
     pixels: NDArray[np.uint8],
     features_of: Callable[[NDArray[np.uint8], str], NDArray[np.float32]],
+    drawn: NDArray[np.float32] | None = None,
 ) -> Oddities | None:
     """Discriminants from good films and spoilt ones; None where none of them is found.
 
@@ -55,6 +57,7 @@ def fit_oddities(
         good: (n, channels) features of films as they should be.
         pixels: (m, h, w, 1) of training films to spoil, other than these or some of them.
         features_of: Pooled features of films; its second argument names them for a progress bar.
+        drawn: (k, channels) features of drawings that prove an installation: all of them pass.
     """
     bad = {
         kind: features_of(spoil(pixels, kind), f"gate: {kind}")
@@ -62,7 +65,7 @@ def fit_oddities(
     }
     kinds = list(bad)
     while kinds:
-        fitted, found = _fit(good, {kind: bad[kind] for kind in kinds})
+        fitted, found = _fit(good, {kind: bad[kind] for kind in kinds}, drawn)
         kept = [kind for kind in kinds if found[kind] >= _LEAST_FOUND]
         if kept == kinds:
             return fitted
@@ -83,7 +86,9 @@ def refusal_rates(
 
 
 def _fit(
-    good: NDArray[np.float32], bad: Mapping[str, NDArray[np.float32]]
+    good: NDArray[np.float32],
+    bad: Mapping[str, NDArray[np.float32]],
+    drawn: NDArray[np.float32] | None = None,
 ) -> tuple[Oddities, dict[str, float]]:
     """Discriminants of these kinds, and how often each kind's films are called anything."""
     groups = [good, *bad.values()]
@@ -98,6 +103,8 @@ def _fit(
     # The same share of good films may pass each limit; together they pass at most the sum.
     limits = np.quantile(above(good[1::2]), 1 - _FALSE_ALARMS / len(bad), axis=0)
     limits = np.maximum(limits, 0)
+    if drawn is not None:
+        limits = np.maximum(limits, above(drawn).max(axis=0))
     found = {
         kind: float(((above(features[1::2]) - limits).max(axis=1) > 0).mean())
         for kind, features in bad.items()
@@ -107,7 +114,7 @@ def _fit(
             tuple(SPOILT[kind][0].value for kind in bad),
             base64.b64encode(weights.astype("<f2").tobytes()).decode(),
             tuple(round(float(b), 5) for b in biases),
-            tuple(round(float(limit), 4) for limit in limits),
+            tuple(math.ceil(float(limit) * 1e4) / 1e4 for limit in limits),
         ),
         found,
     )

@@ -48,6 +48,15 @@ def test_what_differs_is_found_and_named() -> None:
         assert np.mean([t == flag for t in told]) > 0.9, kind
 
 
+def test_drawings_pass_whatever_they_look_like() -> None:
+    bad = {"upside down": features(200, 1, 1)}
+    odd_drawings = features(20, 3, 1)
+    strict, _ = _fit(features(2000, 99), bad)
+    assert all(strict.find(one) == Flag.ROTATED for one in odd_drawings)
+    lenient, _ = _fit(features(2000, 99), bad, odd_drawings)
+    assert all(lenient.find(one) is None for one in odd_drawings)
+
+
 def test_kinds_that_cannot_be_told_are_left_out() -> None:
     pixels = films(60)
 
