@@ -1,7 +1,7 @@
 """Everything that is said of the shipped models, measured again from their float models.
 
     make prove DATA=chest_xray        or
-    python -m benchmarks prove --data FOLDER_WITH_chest_xray_AND_hospitals
+    python -m benchmarks prove --data FOLDER_WITH_chest_xray_hospitals_AND_nih_external
 
 needs no training and no earlier result. In order:
 
@@ -51,7 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.epilog = "example: python -m benchmarks prove --data ../shared/data"
     parser.add_argument(
-        "--data", type=Path, required=True, help="folder with chest_xray/ and hospitals/"
+        "--data",
+        type=Path,
+        required=True,
+        help="folder with chest_xray/, hospitals/ and nih_external/",
     )
     parser.add_argument("--output", type=Path, default=Path("build/prove"))
     parser.add_argument(
@@ -213,16 +216,17 @@ def _measurements(names: tuple[str, ...]) -> Iterator[_Measurement]:
         names,
     )
     for name in names:
+        recipe = open_run(FLOAT_MODELS / name).recipe
         for part, sets in (
             ("validation", _learned_from(name, at)),
             ("test", _learned_from(name, at)),
-            ("external", ("--data", films)),
+            ("external", ("--data", films if recipe.data.held_out else "DATA/nih_external")),
         ):
             yield _Measurement(
                 f"scorecard, {name}, {part}",
                 ("train", "evaluate", FLOAT_MODELS / name, "--part", part, *sets),
                 "evaluation.json",
-                RESULTS / "recipes" / f"{name}-seed1" / f"{part}.json",
+                RESULTS / "recipes" / f"{recipe.name}-seed{recipe.seed}" / f"{part}.json",
             )
 
 
