@@ -72,6 +72,7 @@ class Screener:
         self._pool = pool
         self.temperature = temperature or bundle.manifest.calibration.temperature
         self._offset = pool.file.logit_offset
+        self._evidence_floor = bundle.manifest.evidence_floor
         # With one image at a time a second processor is idle while the first one decodes.
         self._beside = Beside() if pool.size == 1 and default_threads() > 1 else None
         manifest = bundle.manifest
@@ -253,7 +254,8 @@ class Screener:
             name, digest.result(), logits, quality, milliseconds(stages) if timings else None
         )
         stages[STAGES[-1]] = clock() - finished
-        return Examination(record, pixels, disease_map(outputs.evidence_map), stages)
+        evidence = disease_map(outputs.evidence_map)
+        return Examination(record, pixels, evidence, stages, self._evidence_floor)
 
     def _start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Begin it on the idle processor; where there is none, it is done when it is needed."""

@@ -24,7 +24,7 @@ from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT
 from edge_runtime.judge.quality import Quality
 from edge_runtime.judge.reference import Reference, make_reference
-from edge_runtime.judge.scores import disease_logit
+from edge_runtime.judge.scores import disease_logit, disease_map
 from export.convert.bias_correction import INT8_LEVELS, correct_biases
 from export.convert.inference_model import add_normalisation, keras_logits, load_core
 from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
@@ -47,6 +47,7 @@ _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxru
 _SPOILT_FILMS = 1000  # training films that are spoilt in each way, for the gate to learn from
 _JUDGED_FILMS = 300  # validation films on which it is judged
 _DRAWINGS = 300
+_UNDER_FLOOR = 0.9  # of the normal validation films stay grey in an overlay
 _FORMATS = {"tflite": litert, "onnx": onnxruntime}
 
 
@@ -172,6 +173,7 @@ def build_bundle(
         },
         quality=quality,
         reference=_reference(verdicts, int8, temperature),
+        evidence_floor=_evidence_floor(int8.engine, validation, run.validation.positive),
     )
     return write_bundles(
         draft,
@@ -216,6 +218,17 @@ def _told(row: ModelMetrics) -> str:
             f"{row.max_probability_difference:.4f}"
         )
     return text
+
+
+def _evidence_floor(
+    engine: Engine, validation: NDArray[np.uint8], positive: NDArray[np.int64]
+) -> float:
+    """What the hottest cell of nine in ten normal validation images stays below, at least 0."""
+    hottest = [
+        float(disease_map(engine.run(image).evidence_map).max())
+        for image in tqdm(validation[positive == 0], "evidence of normal films", leave=False)
+    ]
+    return round(max(0.0, float(np.quantile(hottest, _UNDER_FLOOR))), 4)
 
 
 def _spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ ACTIVATIONS = ("sigmoid", "softmax")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MAX_FILE_BYTES = 200_000_000
+_HIGHEST_FLOOR = 100
 
 
 @frozen
@@ -119,6 +120,9 @@ class Manifest:
     provenance: Mapping[str, Any]
     quality: QualityGate | None = None  # null where none was fitted: nothing is refused
     reference: Reference | None = None  # what `audit drift` compares with
+    # Log odds that the hottest cell of nine in ten normal validation images stays below: overlays
+    # show what is above.
+    evidence_floor: float = 0.0
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """The named operating point, or the default one.
@@ -197,6 +201,10 @@ def _check(manifest: Manifest) -> None:
         with at("manifest.json"):
             point.check()
     manifest.operating_point()
+    if not 0 <= manifest.evidence_floor <= _HIGHEST_FLOOR:
+        raise InvalidValueError(
+            f"manifest.json: evidence_floor {manifest.evidence_floor} is not 0 to {_HIGHEST_FLOOR}"
+        )
     if manifest.quality is not None:
         with at("manifest.json: quality"):
             manifest.quality.check(manifest.outputs.features)

@@ -25,7 +25,10 @@ _MAX_OPACITY = 0.55
 
 
 def overlay(
-    pixels: NDArray[np.uint8], evidence_map: NDArray[np.float32], scale: int = 3
+    pixels: NDArray[np.uint8],
+    evidence_map: NDArray[np.float32],
+    scale: int = 3,
+    floor: float = 0.0,
 ) -> Image.Image:
     """Colour the regions that argue for pneumonia; those against it stay grey.
 
@@ -33,13 +36,14 @@ def overlay(
         pixels: (height, width, 1) uint8, the prepared image.
         evidence_map: (rows, columns) log odds, any sign.
         scale: Enlargement of the picture.
+        floor: Log odds that normal images reach too: only what is above is coloured.
 
     Returns:
         An RGB image of (height * scale, width * scale).
     """
     height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
     grey = Image.fromarray(pixels[:, :, 0]).resize((width, height), Image.Resampling.BILINEAR)
-    colour, opacity = _paint(evidence_map, (height, width))
+    colour, opacity = _paint(evidence_map - floor, (height, width))
     blended = np.asarray(grey)[:, :, np.newaxis] * (1 - opacity) + colour * opacity
     return Image.fromarray((blended + 0.5).astype(np.uint8))
 
@@ -49,13 +53,17 @@ def overlay_jpeg(examination: Examination, scale: int = 3, quality: int = 88) ->
     if examination.pixels is None or examination.evidence_map is None:
         return None
     buffer = io.BytesIO()
-    picture = overlay(examination.pixels, examination.evidence_map, scale)
+    floor = examination.evidence_floor
+    picture = overlay(examination.pixels, examination.evidence_map, scale, floor)
     picture.save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def heat_layer(
-    size: tuple[int, int], evidence_map: NDArray[np.float32], scale: int = 3
+    size: tuple[int, int],
+    evidence_map: NDArray[np.float32],
+    scale: int = 3,
+    floor: float = 0.0,
 ) -> Image.Image:
     """The colours of `overlay` alone, to be laid over the radiograph elsewhere.
 
@@ -63,11 +71,12 @@ def heat_layer(
         size: (height, width) of the prepared image.
         evidence_map: (rows, columns) log odds.
         scale: Enlargement of the picture.
+        floor: As in `overlay`.
 
     Returns:
         An RGBA image of (height * scale, width * scale), transparent where nothing argues.
     """
-    colour, opacity = _paint(evidence_map, (size[0] * scale, size[1] * scale))
+    colour, opacity = _paint(evidence_map - floor, (size[0] * scale, size[1] * scale))
     return Image.fromarray((np.concatenate([colour, opacity * 255], axis=2) + 0.5).astype(np.uint8))
 
 

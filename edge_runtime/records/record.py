@@ -127,6 +127,7 @@ class Examination:
     pixels: NDArray[np.uint8] | None = None  # (height, width, 1), as the model saw them
     evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
     stages: Mapping[str, float] | None = None  # seconds by stage, in order: see STAGES
+    evidence_floor: float = 0.0  # log odds that cells of normal images reach too: not shown
 
 
 def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:

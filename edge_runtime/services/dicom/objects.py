@@ -35,7 +35,9 @@ def make_secondary_capture(source: Dataset, examination: Examination) -> FileDat
     from edge_runtime.records.heatmap import overlay
 
     assert examination.pixels is not None and examination.evidence_map is not None
-    pixels = np.asarray(overlay(examination.pixels, examination.evidence_map))
+    pixels = np.asarray(
+        overlay(examination.pixels, examination.evidence_map, floor=examination.evidence_floor)
+    )
     dataset = _begin(source, _SECONDARY_CAPTURE, "OT", "Evidence map")
     dataset.ConversionType = "WSD"
     dataset.PatientOrientation = dataset.Laterality = ""

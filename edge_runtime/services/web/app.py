@@ -271,7 +271,11 @@ def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
     assert examination.pixels is not None and examination.evidence_map is not None
     buffer = io.BytesIO()
     if layer == "map":
-        heat_layer(examination.pixels.shape[:2], examination.evidence_map).save(buffer, "PNG")
+        heat_layer(
+            examination.pixels.shape[:2],
+            examination.evidence_map,
+            floor=examination.evidence_floor,
+        ).save(buffer, "PNG")
         return buffer.getvalue(), "image/png"
     if layer == "image":
         height, width = (3 * side for side in examination.pixels.shape[:2])
