@@ -57,6 +57,8 @@ class Quality:
     ood_score: float | None = None
 
 
+# Correlation of a negative with the mean film is below minus this; that of a turned one is not.
+_PLAINLY_NEGATIVE = 0.35
 _SMALLEST = 1e-9  # of what is divided by
 _SPOILT = (Flag.ROTATED, Flag.MIRRORED, Flag.INCOMPLETE, Flag.DEGRADED)
 # Projection radiography; the others (CT, MR, US, …) are not what the model was trained on.
@@ -241,9 +243,10 @@ class QualityGate:
         """
         flags = list(seen)
         score = self.features.score(features)
-        if not flags and self.oddities is not None:
+        # What is not laid out like a chest may be one that lies on its side: they know more.
+        if flags in ([], [Flag.NOT_CHEST_LIKE]) and self.oddities is not None:
             odd = self.oddities.find(features)
-            flags += [odd] if odd else []
+            flags = [odd] if odd else flags
         accepted = not flags and score <= self.features.refuse_above
         if not score <= 1 and Flag.INVERTED not in flags:
             flags.append(Flag.OUT_OF_DISTRIBUTION)
@@ -277,7 +280,7 @@ class QualityGate:
             flags.append(Flag.LOW_CONTRAST)
         if saturated > self.max_saturated:
             flags.append(Flag.SATURATED)
-        if correlation < -self.min_correlation:
+        if correlation < -max(self.min_correlation, _PLAINLY_NEGATIVE):
             flags.append(Flag.INVERTED)
         elif correlation < self.min_correlation:
             flags.append(Flag.NOT_CHEST_LIKE)
