@@ -110,13 +110,15 @@ def build_bundle(
     def features_of(pixels: NDArray[np.uint8], description: str) -> NDArray[np.float32]:
         return gate.run_engine(int8.engine, pixels, description)[1]
 
+    # No films, and good ones all the same: to the discriminants they must not be odd.
+    drawn = features_of(_drawings(run.input), "drawings")
     quality = dataclasses.replace(
         quality,
         oddities=fit_oddities(
-            features,
+            np.concatenate([features, drawn]),
             _spread(train, _SPOILT_FILMS),
             features_of,
-            features_of(_drawings(run.input), "drawings"),
+            drawn,
         ),
     )
 
@@ -226,7 +228,9 @@ def _evidence_floor(
     """What the hottest cell of nine in ten normal validation images stays below, at least 0."""
     hottest = [
         float(disease_map(engine.run(image).evidence_map).max())
-        for image in tqdm(validation[positive == 0], "evidence of normal films", leave=False)
+        for image in tqdm(
+            validation[positive == 0], "evidence: normal", unit="image", leave=False, disable=None
+        )
     ]
     return round(max(0.0, float(np.quantile(hottest, _UNDER_FLOOR))), 4)
 
