@@ -23,6 +23,7 @@ _REFUSE_ABOVE = 1.75
 _MIN_SIDE_PX = 128
 _MAX_ASPECT = 2.5
 _MAX_CHROMA = 20.0
+_MOST_SATURATED = 0.95
 
 
 def fit_quality_gate(
@@ -50,13 +51,19 @@ def fit_quality_gate(
         max_aspect=_MAX_ASPECT,
         max_chroma=_MAX_CHROMA,
         min_contrast=round(float(contrast.min() * (1 - _MARGIN)), 3),
-        max_saturated=round(float(min(0.95, saturated.max() * (1 + _MARGIN))), 4),
+        max_saturated=round(_most_saturated(saturated), 4),
         template=tuple(round(float(value), 5) for value in template),
         min_correlation=round(float(max(0.0, np.quantile(correlation, 0.0005) - 0.1)), 4),
         features=_fit_features(train_features, validation_features),
         age_years=ages,
         fitted_on=f"{len(train_pixels)} training and {len(validation_features)} validation images",
     )
+
+
+def _most_saturated(shares: NDArray[np.float64]) -> float:
+    """Beyond the training images, but not far beyond where some are nearly black or white."""
+    usual = 2 * float(np.quantile(shares, 0.99))
+    return min(_MOST_SATURATED, float(shares.max()) * (1 + _MARGIN), max(usual, _MARGIN))
 
 
 def _fit_features(train: NDArray[np.float32], validation: NDArray[np.float32]) -> FeatureSpace:
