@@ -24,7 +24,7 @@ _SECTIONS = (
     ("What quantisation does inside", "layers/layers", ("layers",),
      f"layers {_PAIR} --data chest_xray/val"),
     ("What the choices of the export cost", "choices/choices", (),
-     "choices models/float/default --data chest_xray"),
+     "choices models/float/default --data chest_xray --data hospitals/hospitals.csv"),
     ("The frontier", "pareto/pareto", ("pareto",),
      "pareto bundles/default bundles/small bundles/tiny --data chest_xray/test"),
     ("One image: latency", "latency/latency", (), "latency --data chest_xray_originals"),
