@@ -105,7 +105,7 @@ def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) 
     for path in data:
         if not path.exists():
             raise InvalidValueError(
-                f"there is no {path}; expected a folder with {{train,val,test}}/"
+                f"{path}: No such file or folder; expected a folder with {{train,val,test}}/"
                 f"{{{','.join(CLASS_FOLDERS)}}}, one such part, or a CSV file"
             )
     folders = [path if path.is_dir() else path.parent for path in data]

@@ -61,12 +61,14 @@ def unfold(folded: keras.Model, model: keras.Model) -> None:
 
     Args:
         folded: From `fold(model)`, trained.
-        model: With the batch statistics that it had then, which it keeps.
+        model: One of the same shapes, with the batch statistics that the other had then; it keeps
+            them.
     """
     backbone, trained = backbone_of(model), backbone_of(folded)
     pairs = dict(_pairs(backbone))
-    for layer in _with_weights(backbone):
-        values = trained.get_layer(layer.name).get_weights()
+    # In their order: layers that Keras names itself have other names in every model.
+    for layer, learned in zip(_with_weights(backbone), _with_weights(trained), strict=True):
+        values = learned.get_weights()
         if layer.name not in pairs:
             layer.set_weights(values)
             continue

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image
 
 from edge_runtime import Screener
+from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.images.phantom import phantom_jpeg
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable, no_network, running
@@ -329,7 +330,8 @@ def test_the_page_in_a_browser(
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.goto(server)
-    page.get_by_text("operating point screening").first.wait_for()
+    point = load_bundle().manifest.default_operating_point
+    page.get_by_text(f"operating point {point}").first.wait_for()
     # By keyboard: the file field is the first stop after the page's top.
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"

@@ -209,7 +209,9 @@ def test_training_on_two_tables(tmp_path: Path, fields: Path) -> None:
     # The same command again has nothing to do; the model is that of logits alone.
     again = workbench(*command)
     assert again.returncode == 0 and "finished" in again.stderr + again.stdout
-    evaluated = workbench("train", "evaluate", run, "--part", "validation", "--data", tmp_path)
+    evaluated = workbench(
+        "train", "evaluate", run, "--part", "validation", "--data", tmp_path / "films.csv"
+    )
     assert evaluated.returncode == 0, evaluated.stderr[-2000:]
 
 

@@ -64,6 +64,18 @@ def test_what_is_learned_goes_back_also_into_channels_that_were_off() -> None:
         np.testing.assert_array_equal(found, kept)
 
 
+def test_what_is_learned_goes_into_another_model_of_the_same_shapes() -> None:
+    """Layers that Keras names itself have another name in every model."""
+    changes = [*CHANGES, "network.backbone=plain-cnn"]
+    begun, other = (build_network(load_recipe("default", changes), None) for _ in range(2))
+    folded = fold(begun)
+    folded.set_weights([w + 0.01 for w in folded.get_weights()])
+    other.set_weights(begun.get_weights())
+    unfold(folded, other)
+    expected = np.asarray(folded(drawn(0)))
+    np.testing.assert_allclose(np.asarray(other(drawn(0))), expected, atol=1e-3)
+
+
 @pytest.mark.parametrize("backbone", ["plain-cnn", "sequential-cnn"])
 def test_networks_that_cannot_be_folded_are_refused(backbone: str) -> None:
     changes = [*CHANGES, f"network.backbone={backbone}"]
