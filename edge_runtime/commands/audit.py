@@ -75,7 +75,8 @@ def _summary(arguments: argparse.Namespace) -> int:
             outcomes[str(entry.get("decision") or entry.get("status"))] += 1
             models[f"{str(entry.get('bundle'))[:16]} on {entry.get('engine')}"] += 1
             days[str(entry.get("time"))[:10]] += 1
-            flags.update(map(str, entry.get("flags") or []))
+            told = entry.get("flags")
+            flags.update(map(str, told if isinstance(told, list) else []))
     parts = {
         "events": events, "outcomes": outcomes, "models": models, "flags": flags, "days": days
     }  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from edge_runtime.commands.options import load_screener
+from edge_runtime.records.output import printable
 from edge_runtime.screener import Screener
 
 
@@ -48,7 +49,7 @@ class Log:
                 {"time": stamp, "event": event, "text": text} | fields, ensure_ascii=False
             )
         else:
-            line = f"{time.strftime('%H:%M:%S')} {text}"
+            line = printable(f"{time.strftime('%H:%M:%S')} {text}")
         with self._lock:
             print(line, file=sys.stderr, flush=True)
 

@@ -6,10 +6,10 @@ further on may tell; the second follows the chain.
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.records.audit_log import (
     GENESIS,
     HEAD,
@@ -86,7 +86,7 @@ def _before_the_first(folder: str) -> Position:
 
 def _entry(line: bytes) -> dict[str, Any] | None:
     try:
-        entry = json.loads(line)
+        entry = strict_loads(line)
     except ValueError:
         return None
     if not isinstance(entry, dict):

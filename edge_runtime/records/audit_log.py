@@ -30,6 +30,7 @@ from typing import Any
 
 from edge_runtime.basics.files import hold, write_whole
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.records.record import Record
 
@@ -228,7 +229,7 @@ def read_log(folder: str) -> Iterator[dict[str, Any]]:
     """
     for _, _, line in lines_of(folder):
         with contextlib.suppress(ValueError):
-            entry = json.loads(line)
+            entry = strict_loads(line)
             if isinstance(entry, dict):
                 yield entry
 
@@ -271,7 +272,7 @@ def _last_position(folder: str, numbers: list[int]) -> Position:
                 last = line if line.endswith(b"\n") else last
         if last:
             try:
-                entry = json.loads(last)
+                entry = strict_loads(last)
                 return Position(int(entry["n"]), str(entry["hash"]))
             except (ValueError, KeyError, TypeError) as error:
                 raise AuditError(

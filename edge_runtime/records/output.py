@@ -112,6 +112,8 @@ class RecordWriter:
             os.close(self._fd)
 
     def _write_line(self, line: str) -> None:
+        if self._format == "table":
+            line = printable(line)
         data = line.encode("utf-8", "backslashreplace") + b"\n"
         try:
             written = 0
@@ -150,6 +152,16 @@ def _csv_cells(record: Record) -> list[object]:
         quality.ood_score, model.name, model.version, model.sha256, model.engine,
         error.code if error else None, " ".join(error.message.split()) if error else None,
     ]  # fmt: skip
+
+
+def printable(line: str) -> str:
+    r"""A line for a terminal: what a file's name could do to one appears as \x1b or \u202e.
+
+    Source: Unicode TR 36, section 3.6, and TR 9 for marks of direction.
+    """
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
 
 
 def table_line(record: Record) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
+from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.images.file import MAX_FILE_BYTES
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.screener import Screener
@@ -107,7 +108,7 @@ def _answer(
 
 def _parse(line: bytes) -> dict[str, Any]:
     try:
-        request = json.loads(line)
+        request = strict_loads(line)
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"not JSON: {error}") from error
     if not isinstance(request, dict):
