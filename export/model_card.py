@@ -66,9 +66,12 @@ def write_model_card(manifest: Manifest) -> str:
         *(_metrics_row(row) for row in manifest.metrics),
         "",
         *_population_lines(provenance.get("populations", [])),
-        "## Test split and another hospital",
+        "## Test split, and films that were held out",
         "",
-        *_evaluation_lines(provenance.get("evaluations", {})),
+        *_evaluation_lines(
+            provenance.get("evaluations", {}),
+            provenance["recipe"].get("data", {}).get("held_out", ()),
+        ),
         "",
         *_elsewhere_lines(provenance.get("elsewhere", {})),
         "## Quality gate",
@@ -129,8 +132,9 @@ def _elsewhere_lines(elsewhere: Mapping[str, Any]) -> list[str]:
     if not elsewhere:
         return []
     lines = [
-        "Sources held out of training and of every choice (`python -m train elsewhere`, float "
-        "model); adjusted: within strata of what facts of the film alone tell (Janes and Pepe, "
+        "Sources held out of training and of every choice, patients that training knew by other "
+        "films left out; their hospital may have been in training with other patients (`python -m "
+        "train elsewhere`, float model); adjusted: within strata of what facts of the film alone tell (Janes and Pepe, "
         "Biometrika 2009).",
         "",
         "| source | finding | films | against | films | AUC (95 %) | of film facts alone | "
@@ -165,10 +169,11 @@ def _told(estimate: Mapping[str, float] | None) -> str:
     return f"{Estimate(**estimate):.3f}" if estimate else ""
 
 
-def _evaluation_lines(evaluations: Mapping[str, Any]) -> list[str]:
+def _evaluation_lines(evaluations: Mapping[str, Any], held_out: Sequence[str] = ()) -> list[str]:
     if not evaluations:
         return ["Not evaluated before the export (`python -m train evaluate`)."]
-    names = {"test": "public test split", "external": "another hospital"}
+    elsewhere = f"held out: {', '.join(held_out)}" if held_out else "another hospital"
+    names = {"test": "public test split", "external": elsewhere}
     lines = [
         "The float model, by `python -m train evaluate`; thresholds as above, nothing was chosen "
         "here.",
@@ -190,14 +195,14 @@ def _evaluation_lines(evaluations: Mapping[str, Any]) -> list[str]:
     if external and external["auc"]["low"] <= 0.5:
         lines += [
             "",
-            "On the other hospital's adults the interval of the AUC holds 0.5, which is chance: "
+            f"On these films ({elsewhere}) the interval of the AUC holds 0.5, which is chance: "
             "**there this model tells nothing**, and the quality gate does not refuse all of them. "
             "A site has to check its own images before it relies on any score.",
         ]
     elif external:
         lines += [
             "",
-            "On the other hospital's adults the AUC is above chance, and below the test split's. A "
+            f"On these films ({elsewhere}) the AUC is above chance, and below the test split's. A "
             "site has to check its own images before it relies on any score.",
         ]
     return lines
