@@ -134,8 +134,8 @@ def _elsewhere_lines(elsewhere: Mapping[str, Any]) -> list[str]:
     lines = [
         "Sources held out of training and of every choice, patients that training knew by other "
         "films left out; their hospital may have been in training with other patients (`python -m "
-        "train elsewhere`, float model); adjusted: within strata of what facts of the film alone tell (Janes and Pepe, "
-        "Biometrika 2009).",
+        "train elsewhere`, float model); adjusted: within strata of what facts of the film alone "
+        "tell (Janes and Pepe, Biometrika 2009).",
         "",
         "| source | finding | films | against | films | AUC (95 %) | of film facts alone | "
         "adjusted AUC (95 %) |",
