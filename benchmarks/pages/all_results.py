@@ -14,11 +14,11 @@ _PAIR = "--bundle bundles/default --float bundles/default-float"
 _SECTIONS = (
     ("Accuracy preserved, test split", "test/accuracy", ("roc", "scatter"),
      f"accuracy {_PAIR} --data chest_xray/test"),
-    ("Accuracy preserved, another hospital's adults", "nih/accuracy", (),
+    ("Accuracy preserved, adults held out (nih-sample)", "nih/accuracy", (),
      f"accuracy {_PAIR} --data hospitals/hospitals.csv --source nih-sample --finding opacity"),
     ("Under corruptions", "robustness/robustness", ("robustness",),
      f"robustness {_PAIR} --data chest_xray/test"),
-    ("Under corruptions, another hospital's adults", "robustness-nih/robustness", (),
+    ("Under corruptions, adults held out (nih-sample)", "robustness-nih/robustness", (),
      f"robustness {_PAIR} --data hospitals/hospitals.csv --source nih-sample "
      "--finding opacity"),
     ("What quantisation does inside", "layers/layers", ("layers",),

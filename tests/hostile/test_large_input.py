@@ -125,6 +125,14 @@ def deflated_bomb() -> bytes:
     return b"".join([*parts, squeeze.flush()])
 
 
+def deflated_bomb_behind_long_meta() -> bytes:
+    """The same, its transfer syntax behind 20 kB of other meta data, and a length that lies."""
+    content = deflated_bomb()
+    at = content.index(b"\x02\x00\x10\x00UI")
+    filler = b"\x02\x00\x02\x01OB\x00\x00" + (20_000).to_bytes(4, "little") + bytes(20_000)
+    return content[:at] + filler + content[at:]
+
+
 def jpeg2000(rows: int, columns: int) -> bytes:
     """The beginning of a codestream of this size."""
     siz = struct.pack(">HHIIIIIIIIH", 41, 0, columns, rows, 0, 0, columns, rows, 0, 0, 1)
@@ -144,6 +152,7 @@ def rle_bomb() -> bytes:
 
 BOMBS = {
     "deflate": (deflated_bomb, "image_too_large"),
+    "deflate behind long meta data": (deflated_bomb_behind_long_meta, "image_too_large"),
     "JPEG 2000": (lambda: compressed(JPEG2000Lossless, jpeg2000(30_000, 30_000)), "corrupt_image"),
     "JPEG-LS": (lambda: compressed(JPEGLSLossless, jpeg_ls(60_000, 60_000)), "corrupt_image"),
     "RLE": (lambda: compressed(RLELossless, rle_bomb()), "corrupt_image"),

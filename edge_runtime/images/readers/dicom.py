@@ -32,7 +32,6 @@ REQUIRES_LOSSLESS = "pip install 'cxr-edge[dicom-jpeg-lossless]'"
 _UNSAFE_PLUGINS = frozenset({"gdcm"})
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
-_META_BYTES = 4096  # the transfer syntax stands in the first of these
 _MOST_INFLATED = 150_000_000  # the largest film that is read, and its header
 _INFLATED_AT_ONCE = 1_000_000
 _STRIP_PIXELS = 1_000_000
@@ -85,38 +84,44 @@ def _open(data: bytes) -> tuple[Any, memoryview | None]:
         ImageError: A deflated dataset is larger than any film.
     """
     import pydicom
+    from pydicom.filereader import _read_file_meta_info
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    if DeflatedExplicitVRLittleEndian.encode() in data[:_META_BYTES]:
-        data = _inflated(data)
+    # By pydicom's own reading of the meta data, however long: it would inflate what it finds there.
+    head = io.BytesIO(data)
+    head.seek(132)
+    meta = _read_file_meta_info(head)
+    if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        data = _inflated(data, meta, head.tell())
     # A view of the bytes and not of the stream, which would copy them.
     source, whole = io.BytesIO(data), memoryview(data)
     dataset = pydicom.dcmread(source, stop_before_pixels=True)
     syntax = dataset.file_meta.TransferSyntaxUID
     at = source.tell()
     explicit = not syntax.is_implicit_VR
-    head = bytes(whole[at : at + (12 if explicit else 8)])
+    element = bytes(whole[at : at + (12 if explicit else 8)])
     uncompressed = not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian
-    if not uncompressed or not syntax.is_little_endian or head[:4] != _PIXEL_DATA:
+    if not uncompressed or not syntax.is_little_endian or element[:4] != _PIXEL_DATA:
         source.seek(0)
         return pydicom.dcmread(source), None
-    length = int.from_bytes(head[-4:], "little")
-    stored = whole[at + len(head) : at + len(head) + min(length, len(whole))]
+    length = int.from_bytes(element[-4:], "little")
+    begin = at + len(element)
+    stored = whole[begin : begin + min(length, len(whole))]
     # For those who ask whether there is any.
     dataset.PixelData = b""
     return dataset, stored
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes, meta: Any, begin: int) -> bytes:
     """A file of the transfer syntax Deflated Explicit VR Little Endian, with its dataset inflated.
 
-    Source: DICOM PS3.5 A.5; group 2 begins with its own length (PS3.10 7.1).
+    Args:
+        data: The file.
+        meta: Its meta data, which are changed.
+        begin: Where the dataset behind them begins.
+
+    Source: DICOM PS3.5 A.5.
     """
-    if data[132:140] != b"\x02\x00\x00\x00UL\x04\x00":
-        raise ImageError(
-            ErrorCode.CORRUPT_IMAGE, "damaged DICOM: no length of the file's meta data"
-        )
-    begin = 144 + int.from_bytes(data[140:144], "little")
     # First how much it would be, and only then the whole of it.
     size = 0
     for part in _inflating(data, begin):
@@ -131,7 +136,6 @@ def _inflated(data: bytes) -> bytes:
     from pydicom.filebase import DicomBytesIO
     from pydicom.uid import ExplicitVRLittleEndian
 
-    meta = pydicom.dcmread(io.BytesIO(data[:begin]), force=True, stop_before_pixels=True).file_meta
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = DicomBytesIO()
     buffer.write(data[:128] + b"DICM")
