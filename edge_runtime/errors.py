@@ -16,6 +16,7 @@ class ErrorCode(StrEnum):
     CORRUPT_IMAGE = "corrupt_image"  # truncated or damaged
     IMAGE_TOO_LARGE = "image_too_large"  # more pixels than the decode limit
     INFERENCE_FAILED = "inference_failed"  # the engine refused a prepared image
+    SET_ASIDE = "set_aside"  # the process ended while it screened this, more than once
 
 
 class CxrEdgeError(Exception):

@@ -13,6 +13,7 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 
 RECIPES = Path(__file__).parent / "recipes"
+_MOST_BASES = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,9 +203,11 @@ def _read(name: str, depth: int = 0) -> dict[str, Any]:
     base = document.pop("base", None)
     if base is None:
         return document
-    if not isinstance(base, str) or depth:
-        # One step only: a recipe should be readable with at most one other file open.
-        raise InvalidValueError(f"{path}: base must name a recipe without a base, got {base!r}")
+    if not isinstance(base, str) or depth >= _MOST_BASES:
+        # A recipe should be readable with at most two other files open.
+        raise InvalidValueError(
+            f"{path}: base must name a recipe, and that at most one more, got {base!r}"
+        )
     return _merge(_read(base, depth + 1), document)
 
 

@@ -7,7 +7,13 @@ import importlib.util
 
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_screening_options, open_audit, port, whole
-from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
+from edge_runtime.commands.running import (
+    Log,
+    StopSignal,
+    add_log_option,
+    load_tested_screener,
+    quiet_libraries,
+)
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.record import Record
 
@@ -69,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.services.dicom.node import DicomNode, NodeSettings
 
     log, stop = Log(arguments.log_json), StopSignal()
+    quiet_libraries(log)
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
@@ -113,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _destination(text: str | None):  # type: ignore[no-untyped-def]
     if text is None:
         return None
-    from edge_runtime.services.dicom.node import Destination
+    from edge_runtime.services.dicom.answers import Destination
 
     title, at, address = text.partition("@")
     host, colon, port = address.rpartition(":")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,13 @@ def add_screening_options(parser: argparse.ArgumentParser) -> None:
     add_decision_options(parser)
     add_force_option(parser)
     add_audit_option(parser)
+    parser.add_argument(
+        "--mode",
+        type=file_mode,
+        default=0o600,
+        metavar="OCTAL",
+        help="permissions of files with results, 640 say; default: 600, the owner alone",
+    )
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +96,10 @@ def add_force_option(parser: argparse.ArgumentParser) -> None:
 
 
 def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
-    """A screener from the options of a verb."""
+    """A screener from the options of a verb; files that are made from now on follow --mode."""
+    if (mode := getattr(arguments, "mode", None)) is not None:
+        searchable = (mode & 0o444) >> 2  # who may read a file may enter its folder
+        os.umask(0o777 & ~(mode | searchable))
     screener = Screener.load(
         arguments.bundle,
         engine=arguments.engine,
@@ -135,6 +146,15 @@ def number(low: float, high: float, above: bool = False) -> Callable[[str], floa
         return value
 
     return convert
+
+
+def file_mode(text: str) -> int:
+    """The type of an option: permissions that the owner can work with and that run nothing."""
+    if not re.fullmatch(r"0?[0-7]{3}", text) or not 0o600 <= (mode := int(text, 8)) <= 0o666:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is none of 600 to 666, in octal")
+    if mode & 0o111 or mode & 0o600 != 0o600:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not for files with results: 600, 640")
+    return mode
 
 
 positive_int = whole(1)

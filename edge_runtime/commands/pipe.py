@@ -8,7 +8,7 @@ import sys
 
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_screening_options, open_audit
-from edge_runtime.commands.running import StopSignal, load_tested_screener
+from edge_runtime.commands.running import StopSignal, load_tested_screener, quiet_libraries
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     workers = arguments.threads or default_threads()
     stop = StopSignal()
+    quiet_libraries()
     screener = load_tested_screener(arguments, workers)
     # Whatever an engine prints must not end up between the responses.
     responses = os.fdopen(os.dup(sys.stdout.fileno()), "wb")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from types import FrameType
+from typing import TextIO
 
 from edge_runtime.commands.options import load_screener
 from edge_runtime.records.output import printable
 from edge_runtime.screener import Screener
+
+_MOST_PLACES = 100
 
 
 def add_log_option(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +57,29 @@ class Log:
             line = printable(f"{time.strftime('%H:%M:%S')} {text}")
         with self._lock:
             print(line, file=sys.stderr, flush=True)
+
+
+def quiet_libraries(log: Log | None = None) -> None:
+    """Warnings of libraries quote values of what they read, names of patients among them.
+
+    Each place that warns is named once, without what it says.
+    """
+    told: set[tuple[str, int]] = set()
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        place = (os.path.basename(filename), lineno)
+        if log is not None and place not in told and len(told) < _MOST_PLACES:
+            told.add(place)
+            log.say("library", f"{category.__name__} at {place[0]}:{lineno} (said once)")
+
+    warnings.showwarning = show
 
 
 class StopSignal:

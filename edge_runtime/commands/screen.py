@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
@@ -48,6 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
+    # What libraries warn of is said in the records; they would quote what they read.
+    warnings.showwarning = lambda *_, **__: None
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
     point = screener.operating_point

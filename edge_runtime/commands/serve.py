@@ -18,7 +18,13 @@ from edge_runtime.commands.options import (
     seconds,
     whole,
 )
-from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
+from edge_runtime.commands.running import (
+    Log,
+    StopSignal,
+    add_log_option,
+    load_tested_screener,
+    quiet_libraries,
+)
 from edge_runtime.errors import InvalidValueError
 
 REQUIRES = "pip install 'cxr-edge[serve]'"
@@ -69,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.services.web.app import ServeSettings, make_app
 
     log = Log(arguments.log_json)
+    quiet_libraries(log)
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
     hosts = {"127.0.0.1", "localhost", "[::1]", *map(str.lower, arguments.allow_host)}

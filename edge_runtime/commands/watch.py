@@ -6,9 +6,20 @@ import argparse
 
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_screening_options, number, open_audit, seconds
-from edge_runtime.commands.running import Log, StopSignal, add_log_option, load_tested_screener
+from edge_runtime.commands.running import (
+    Log,
+    StopSignal,
+    add_log_option,
+    load_tested_screener,
+    quiet_libraries,
+)
 from edge_runtime.records.output import table_line
 from edge_runtime.records.record import Record
+
+_WITHOUT_NAME = {
+    "not_moved": "a screened file cannot be moved",
+    "set_aside": "a file ended the program twice: set aside",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.services.watch import Watcher, WatchSettings
 
     log, stop = Log(arguments.log_json), StopSignal()
+    quiet_libraries(log)
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
@@ -63,9 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
         (arguments.audit,) if arguments.audit else (),
     )
 
-    def troubled(text: str) -> None:
+    def troubled(event: str, text: str) -> None:
         # As above: with the file's name for people alone.
-        log.say("not_moved", "a screened file cannot be moved" if arguments.log_json else text)
+        log.say(event, _WITHOUT_NAME[event] if arguments.log_json else text)
 
     watcher = Watcher(screener, settings, workers, said, open_audit(arguments), troubled)
     log.say("ready", f"watching {arguments.folder} with {screener.engine_name}")

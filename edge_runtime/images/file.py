@@ -7,8 +7,9 @@ import os
 
 from edge_runtime.basics.regular_file import TooLargeError, read_regular
 from edge_runtime.errors import ErrorCode, ImageError
+from edge_runtime.images.memory import MOST_BYTES
 
-MAX_FILE_BYTES = 256_000_000
+MAX_FILE_BYTES = MOST_BYTES  # a larger one could not be decoded
 
 
 def hash_file(path: str | os.PathLike[str]) -> str:

@@ -17,8 +17,8 @@ def read_grey(data: bytes, min_size: tuple[int, int]) -> tuple[Image.Image, Imag
 
     Args:
         data: The whole file.
-        min_size: (height, width) in pixels. A JPEG may be decoded at a reduced scale as long as
-            neither side falls below this.
+        min_size: (height, width) in pixels. A JPEG, and a large film in JPEG 2000, may be decoded
+            at a reduced scale as long as neither side falls below this.
 
     Returns:
         A Pillow image of mode "L", upright, and what else the file told.
@@ -32,7 +32,7 @@ def read_grey(data: bytes, min_size: tuple[int, int]) -> tuple[Image.Image, Imag
     if data[128:132] == b"DICM":
         from edge_runtime.images.readers import dicom
 
-        return dicom.read(data, MAX_PIXELS)
+        return dicom.read(data, min_size, MAX_PIXELS)
     format_name = raster.sniff(data)
     if format_name is None:
         raise ImageError(

@@ -37,6 +37,7 @@ DECODE_OVERSAMPLING = 2
 # and none of a small image.
 _SHARE_BESIDE = 0.4
 _WORTH_SHARING = 250_000
+_RESAMPLED_AT_ONCE = 4_000_000  # pixels
 
 
 @frozen
@@ -123,9 +124,17 @@ def resize(
 
 def _resample_rows(grey: Image.Image, width: int, top: int, bottom: int) -> Image.Image:
     """Rows `top` to `bottom`, each resampled by itself."""
-    # Not `resize(box=...)`: it would resample the columns too, to what they are.
-    part = grey.crop((0, top, grey.width, bottom))
-    return part.resize((width, part.height), Image.Resampling.BILINEAR)
+    # Not `resize(box=...)`: it would resample the columns too, to what they are. A crop is a copy:
+    # of a large film it is made in parts.
+    step = max(1, _RESAMPLED_AT_ONCE // grey.width)
+    if bottom - top <= step:
+        part = grey.crop((0, top, grey.width, bottom))
+        return part.resize((width, part.height), Image.Resampling.BILINEAR)
+    rows = Image.new("L", (width, bottom - top))
+    for begin in range(top, bottom, step):
+        part = _resample_rows(grey, width, begin, min(begin + step, bottom))
+        rows.paste(part, (0, begin - top))
+    return rows
 
 
 def _resample_rows_in_two(

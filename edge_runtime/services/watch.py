@@ -5,7 +5,8 @@ shares do not give: such a folder is where an X-ray workstation exports to. A fi
 its size and time have stayed the same for `settle` seconds.
 
 Order: record on the disk, then the file is moved. After a crash between the two the file is found
-again, its record is found by name and content, and only the move is made up for.
+again, its record is found by name and content, and only the move is made up for. A file on which
+the process ended is tried once more, alone, and then set aside (edge_runtime.services.attempts).
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from collections.abc import Callable, Iterator
 
 from edge_runtime.basics.files import hold
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.in_order import map_in_order
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
-from edge_runtime.records.record import Record
+from edge_runtime.records.record import Examination, Record
 from edge_runtime.records.resume import open_output
 from edge_runtime.screener import Screener
+from edge_runtime.services.attempts import Attempts, given_up
 
 _LONGEST_NAME = 255  # bytes, on the file systems that there are
 
@@ -62,7 +65,7 @@ class Watcher:
         workers: int,
         on_record: Callable[[Record], None] = lambda record: None,
         before_record: Callable[[Record], None] = lambda record: None,
-        on_trouble: Callable[[str], None] = lambda text: None,
+        on_trouble: Callable[[str, str], None] = lambda event, text: None,
     ) -> None:
         """Open the output, take up what an earlier run left.
 
@@ -72,7 +75,7 @@ class Watcher:
             workers: Threads.
             on_record: Called when a record is on the disk.
             before_record: Called before it is written (an audit log).
-            on_trouble: Called with what went wrong with a file that has its record.
+            on_trouble: Called with an event, "not_moved" or "set_aside", and what happened.
 
         Raises:
             InvalidValueError: No such folder; another watcher writes this output; or the output
@@ -94,10 +97,12 @@ class Watcher:
         self._writer, self._done = open_output(
             settings.output, settings.format_name, screener.conditions, before_record
         )
+        self._attempts = Attempts(settings.output + ".attempts")
         self._seen: dict[str, _Seen] = {}
 
     def close(self) -> None:
         self._writer.close()
+        self._attempts.close()
         os.close(self._lock)
 
     @property
@@ -116,10 +121,19 @@ class Watcher:
             else:
                 self._put_away(item.path, status == "ok")
                 count += 1
-        results = self._screener.examine_many(fresh, self._workers)
+        suspects = self._attempts.suspects()
+        alone = [item for item in fresh if _key(item) in suspects]
+        together = [item for item in fresh if item not in alone]
+        for part in (*([item] for item in alone), together):
+            count += self._screen(part, stopped)
+        return count
+
+    def _screen(self, items: list[Input], stopped: Callable[[], bool]) -> int:
+        count = 0
+        results = map_in_order(self._examine, items, self._workers)
         with contextlib.closing(results):
             # Not zip: it would take one more result than is wanted when told to stop.
-            for item in fresh:
+            for item in items:
                 if stopped():
                     break
                 record = next(results).record
@@ -132,9 +146,22 @@ class Watcher:
                 count += 1
         return count
 
+    def _examine(self, item: Input) -> Examination:
+        key = _key(item)
+        if self._attempts.is_given_up(key):
+            self._attempts.done(key)
+            self._on_trouble("set_aside", f"{item.source} ended the program twice: set aside")
+            digest = None
+            with contextlib.suppress(ImageError):
+                digest = hash_file(item.path)
+            return Examination(self._screener.error_record(item.source, digest, given_up()))
+        with self._attempts.attempt(key):
+            return self._screener.examine(item.path, item.source)
+
     def _complete(self) -> Iterator[Input]:
         settings, now = self._settings, time.monotonic()
-        named = (settings.output, settings.output + ".lock", settings.done, settings.failed)
+        beside = (settings.output + end for end in ("", ".lock", ".attempts"))
+        named = (*beside, settings.done, settings.failed)
         own = [p for p in (*named, *settings.own) if p]
         seen: dict[str, _Seen] = {}
         for item in find_inputs([settings.folder], own):
@@ -182,8 +209,17 @@ class Watcher:
                     return  # somebody else took it away; its record is written
         assert trouble is not None
         self._on_trouble(
-            f"{path} was screened but cannot be moved to {folder}: {trouble.strerror or trouble}"
+            "not_moved",
+            f"{path} was screened but cannot be moved to {folder}: {trouble.strerror or trouble}",
         )
+
+
+def _key(item: Input) -> str:
+    """What the file is noted as: the same name with other content is another file."""
+    with contextlib.suppress(OSError):  # gone: examining it says so
+        status = os.stat(item.path)
+        return f"{item.source}|{status.st_size}|{status.st_mtime_ns}"
+    return item.source
 
 
 def _free_name(target: str) -> str:

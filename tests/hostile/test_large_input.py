@@ -12,6 +12,7 @@ import resource
 import struct
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -19,7 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from edge_runtime.basics.beside import Beside
+from edge_runtime.errors import ImageError
+from edge_runtime.images.memory import Room
 from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.preprocess import InputSpec, prepare, resize
 from tests.conftest import ROOT
 from tests.edge_runtime.images.test_dicom import write
 
@@ -77,24 +82,138 @@ def png(pixels: np.ndarray, mode: str | None = None) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["dicom", "dicom-window", "png16", "png-rgba", "tiff16"])
-def test_an_ordinary_full_size_film_takes_little_memory(kind: str, tmp_path: Path) -> None:
-    path = tmp_path / "film"
-    if kind == "dicom":
-        path.write_bytes(write(film()))
-    elif kind == "dicom-window":
-        path.write_bytes(
-            write(film(), WindowCenter=2048, WindowWidth=4096, RescaleSlope=1, RescaleIntercept=0)
-        )
-    elif kind == "png16":
-        path.write_bytes(png(film()))
-    elif kind == "png-rgba":
-        path.write_bytes(png((film() // 16).astype(np.uint8), "RGBA"))
+def dicom_in(syntax: UID, pixels: np.ndarray) -> bytes:
+    """A DX object whose pixels, of twelve bits and some noise, are compressed."""
+    noise = np.random.default_rng(1).integers(0, 16, pixels.shape)
+    dataset = pydicom.dcmread(io.BytesIO(write((pixels // 16 * 16 + noise).astype(np.uint16))))
+    if syntax == DeflatedExplicitVRLittleEndian:
+        dataset.file_meta.TransferSyntaxUID = syntax
     else:
-        Image.fromarray(film()).save(path, format="TIFF")
+        dataset.compress(syntax)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def saved(pixels: np.ndarray, mode: str = "L", **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image if mode == "I;16" else image.convert(mode)).save(buffer, **options)
+    return buffer.getvalue()
+
+
+def eight_bits(rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
+    return (film(rows, columns) // 16).astype(np.uint8)
+
+
+WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096, "RescaleSlope": 1, "RescaleIntercept": 0}
+FILMS = {
+    "dicom": lambda: write(film()),
+    "dicom-window": lambda: write(film(), **WINDOW),
+    "dicom of 54 million pixels": lambda: write(film(7360, 7360)),
+    "dicom-jpeg2000": lambda: dicom_in(JPEG2000Lossless, film()),
+    "dicom-jpeg-ls": lambda: dicom_in(JPEGLSLossless, film()),
+    "dicom-rle": lambda: dicom_in(RLELossless, film()),
+    "dicom-deflated": lambda: dicom_in(DeflatedExplicitVRLittleEndian, film()),
+    "png16": lambda: png(film()),
+    "png-rgba": lambda: png(eight_bits(), "RGBA"),
+    "png of 64 million pixels": lambda: png(eight_bits(8000, 8000)),
+    "tiff16": lambda: saved(film(), "I;16", format="TIFF"),
+    "jpeg, progressive, of 64 million pixels": lambda: saved(
+        eight_bits(8000, 8000), format="JPEG", progressive=True
+    ),
+}
+TOO_LARGE = {
+    "dicom of 64 million pixels": lambda: write(film(8000, 8000)),
+    "png in colour": lambda: png(eight_bits(8000, 8000), "RGB"),
+    "jpeg in colour, progressive": lambda: saved(
+        eight_bits(8000, 8000), "RGB", format="JPEG", progressive=True, subsampling=0
+    ),
+    "jpeg in colour, one scan by component": lambda: in_scans(8000, 8000),
+    "webp": lambda: saved(eight_bits(8000, 8000), "RGB", format="WEBP", method=0),
+    "dicom-jpeg-ls": lambda: compressed(JPEGLSLossless, jpeg_ls(8000, 7999), 8000, 7999),
+}
+
+
+def in_scans(rows: int, columns: int) -> bytes:
+    """A JPEG of three components whose first scan holds one of them."""
+    whole = saved(np.zeros((64, 64), np.uint8), "RGB", format="JPEG", subsampling=0)
+    frame, scan = whole.index(b"\xff\xc0"), whole.index(b"\xff\xda")
+    size = struct.pack(">HH", rows, columns)
+    one = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    return whole[: frame + 5] + size + whole[frame + 9 : scan] + one + bytes(500) + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("kind", list(FILMS))
+def test_a_large_film_takes_little_memory(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(FILMS[kind]())
     record, peak = screened(path)
     assert record["status"] == "ok", record
     assert peak < MOST_MEMORY_MB
+
+
+@pytest.mark.parametrize("kind", list(TOO_LARGE))
+def test_what_would_take_much_memory_is_refused_by_name(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "film"
+    path.write_bytes(TOO_LARGE[kind]())
+    record, peak = screened(path)
+    assert record["code"] == "image_too_large" and "memory" in str(record["message"]), record
+    assert peak < MOST_MEMORY_MB
+
+
+def test_large_jpeg_2000_looks_like_the_film_itself(tmp_path: Path) -> None:
+    """A film that is decoded at half its size: its wavelets' mean is nearly that of its pixels."""
+    pixels = film(4000, 3200)
+    whole = prepare(write(pixels, **WINDOW), InputSpec(224, 224)).astype(int)
+    halved = prepare(
+        dicom_in(JPEG2000Lossless, pixels)[:-2], InputSpec(224, 224)
+    )  # two bytes short: of the delimiter alone
+    assert np.abs(whole - halved).mean() < 3
+
+
+def test_parts_of_a_large_film_are_resampled_as_the_whole() -> None:
+    """In parts, shared or not: the bytes are those of Pillow's own resize of the whole."""
+    beside = Beside()
+    for rows, columns in ((3001, 2903), (1700, 9001), (1, 5_000_001)):
+        grey = Image.fromarray(eight_bits(64, 64)).resize((columns, rows))
+        plain = resize(grey, InputSpec(224, 200))
+        np.testing.assert_array_equal(resize(grey, InputSpec(224, 200), beside.start), plain)
+
+
+def test_small_films_do_not_keep_a_large_one_waiting() -> None:
+    """Threads that never leave the room empty: the one that wants all of it gets its turn."""
+    room, inside, ended = Room(100), [False] * 4, threading.Event()
+
+    def small(number: int) -> None:
+        while not ended.is_set():
+            with room.hold(30, ""):
+                inside[number] = True
+                assert sum(inside) <= 3
+                inside[number] = False
+
+    threads = [threading.Thread(target=small, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20):
+        with room.hold(100, ""):
+            assert not any(inside)
+    ended.set()
+    for thread in threads:
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+    with pytest.raises(ImageError, match="more than the limit"), room.hold(101, "smaller"):
+        pass
+
+
+def test_badly_packed_rle_is_refused_in_time(tmp_path: Path) -> None:
+    """Runs of one pixel: nothing is large, and unpacking would take a minute."""
+    segment = b"\x00\x07" * 9_000_000
+    header = struct.pack("<16I", 2, 64, 64 + len(segment), *([0] * 13))
+    path = tmp_path / "slow.dcm"
+    path.write_bytes(compressed(RLELossless, header + segment + segment, 4500, 4000))
+    record, _ = screened(path)
+    assert record["code"] == "corrupt_image" and "runs" in str(record["message"])
 
 
 def compressed(syntax: UID, frame: bytes, rows: int = 64, columns: int = 64) -> bytes:

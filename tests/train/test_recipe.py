@@ -89,7 +89,7 @@ def test_a_recipe_builds_on_another() -> None:
 def test_a_recipe_on_itself_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "recipe.toml"
     file.write_text(f'base = "{file}"\n' + MINIMAL, encoding="utf-8")
-    with pytest.raises(InvalidValueError, match="without a base"):
+    with pytest.raises(InvalidValueError, match="at most one more"):
         load_recipe(str(file))
 
 

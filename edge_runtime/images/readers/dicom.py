@@ -20,6 +20,13 @@ import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
+from edge_runtime.images.memory import ROOM
+from edge_runtime.images.readers.codestreams import (
+    check_frame,
+    jpeg2000_form,
+    several_scans,
+    unpack_rle,
+)
 from edge_runtime.images.readers.facts import ImageFacts
 
 if TYPE_CHECKING:
@@ -32,8 +39,19 @@ REQUIRES_LOSSLESS = "pip install 'cxr-edge[dicom-jpeg-lossless]'"
 _UNSAFE_PLUGINS = frozenset({"gdcm"})
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"  # (7FE0,0010), little endian
-_MOST_INFLATED = 150_000_000  # the largest film that is read, and its header
+_MOST_INFLATED = 115_000_000  # with the pixels that are shown, all that `ROOM` has
 _INFLATED_AT_ONCE = 1_000_000
+_DEFLATED_AT_ONCE = 65_536
+_DECODED_WHOLE = 12_000_000  # pixels of JPEG 2000
+# Bytes by pixel while it is decoded, by transfer syntax: RLE, JPEG-LS, baseline and extended JPEG.
+_DECODED_BYTES = {
+    "1.2.840.10008.1.2.5": 4,
+    "1.2.840.10008.1.2.4.80": 5,
+    "1.2.840.10008.1.2.4.81": 5,
+    "1.2.840.10008.1.2.4.50": 5,
+    "1.2.840.10008.1.2.4.51": 5,
+}
+_DECODED_BYTES_ELSE = 10  # JPEG 2000
 _STRIP_PIXELS = 1_000_000
 
 
@@ -43,12 +61,17 @@ def is_available() -> bool:
     return importlib.util.find_spec("pydicom") is not None
 
 
-def read(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageFacts]:
+def read(data: bytes, min_size: tuple[int, int], max_pixels: int) -> tuple[Image.Image, ImageFacts]:
     """Decode one single-frame greyscale DICOM image to mode "L", with its facts.
+
+    Args:
+        data: The whole file.
+        min_size: (height, width) that a large JPEG 2000 film is at least decoded to.
+        max_pixels: What the header may promise.
 
     Raises:
         ImageError: pydicom or a decoder is missing, the object holds no single greyscale image,
-            or it is damaged.
+            it is damaged, or decoding would take too much memory.
     """
     if not is_available():
         raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"reading DICOM needs: {REQUIRES}")
@@ -67,7 +90,17 @@ def read(data: bytes, max_pixels: int) -> tuple[Image.Image, ImageFacts]:
             ErrorCode.CORRUPT_IMAGE, f"damaged or truncated DICOM: {detail}"
         ) from error
     try:
-        values = _display_values(dataset, stored, inverted)
+        syntax = dataset.file_meta.TransferSyntaxUID
+        if stored is None or not syntax.is_compressed:
+            with ROOM.hold(_needed_native(data, dataset, stored), "send it smaller"):
+                values = _display_values(_native(dataset, stored), dataset, inverted)
+        else:
+            frame = _first_frame(data, len(data) - stored.nbytes)
+            reduction = _reduction(frame, dataset, min_size)
+            needed = _needed_compressed(data, frame, dataset, reduction)
+            with ROOM.hold(needed, "send it uncompressed"):
+                pixels = _decoded(data, frame, dataset, reduction)
+                values = _display_values(pixels, dataset, inverted)
     except ImageError:
         raise
     except Exception as error:
@@ -100,16 +133,15 @@ def _open(data: bytes) -> tuple[Any, memoryview | None]:
     at = source.tell()
     explicit = not syntax.is_implicit_VR
     element = bytes(whole[at : at + (12 if explicit else 8)])
-    uncompressed = not syntax.is_compressed or syntax == DeflatedExplicitVRLittleEndian
-    if not uncompressed or not syntax.is_little_endian or element[:4] != _PIXEL_DATA:
+    if not syntax.is_little_endian or element[:4] != _PIXEL_DATA:
         source.seek(0)
         return pydicom.dcmread(source), None
-    length = int.from_bytes(element[-4:], "little")
-    begin = at + len(element)
-    stored = whole[begin : begin + min(length, len(whole))]
     # For those who ask whether there is any.
     dataset.PixelData = b""
-    return dataset, stored
+    begin = at + len(element)
+    length = int.from_bytes(element[-4:], "little")
+    # Encapsulated pixels have no length of their own: they end where the last fragment does.
+    return dataset, whole[begin:] if syntax.is_compressed else whole[begin : begin + length]
 
 
 def _inflated(data: bytes, meta: Any, begin: int) -> bytes:
@@ -137,19 +169,48 @@ def _inflated(data: bytes, meta: Any, begin: int) -> bytes:
     from pydicom.uid import ExplicitVRLittleEndian
 
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    buffer = DicomBytesIO()
-    buffer.write(data[:128] + b"DICM")
-    pydicom.filewriter.write_file_meta_info(buffer, meta)
-    return b"".join([buffer.getvalue(), *_inflating(data, begin)])
+    head = DicomBytesIO()
+    head.write(data[:128] + b"DICM")
+    pydicom.filewriter.write_file_meta_info(head, meta)
+    whole = io.BytesIO()
+    whole.seek(head.tell() + size - 1)
+    whole.write(b"\0")  # as large as it will be, so that it is not moved while it grows
+    whole.seek(0)
+    whole.write(head.getvalue())
+    for part in _inflating(data, begin):
+        whole.write(part)
+    return whole.getvalue()
 
 
 def _inflating(data: bytes, begin: int) -> Iterator[bytes]:
     inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-    rest: bytes = data[begin:]
-    while rest:
-        yield inflate.decompress(rest, _INFLATED_AT_ONCE)
-        rest = inflate.unconsumed_tail
+    for at in range(begin, len(data), _DEFLATED_AT_ONCE):
+        # Little at a time, for what is left over of it is copied at each step.
+        rest: bytes = data[at : at + _DEFLATED_AT_ONCE]
+        while rest:
+            yield inflate.decompress(rest, _INFLATED_AT_ONCE)
+            rest = inflate.unconsumed_tail
     yield inflate.flush()
+
+
+def _needed_native(data: bytes, dataset: Any, stored: memoryview | None) -> int:
+    """Bytes that file and pixels take, an estimate from above."""
+    pixels: int = int(dataset.Rows) * int(dataset.Columns)
+    if stored is None:
+        return 2 * len(data) + 3 * pixels
+    inflated = stored.nbytes if stored.obj is not data else 0
+    return len(data) + inflated + pixels
+
+
+def _needed_compressed(data: bytes, frame: bytes, dataset: Any, reduction: int) -> int:
+    """As `_needed_native`; what other people's decoders take was measured."""
+    pixels: int = int(dataset.Rows) * int(dataset.Columns) // 4**reduction
+    syntax = dataset.file_meta.TransferSyntaxUID
+    per_pixel = _DECODED_BYTES.get(str(syntax), _DECODED_BYTES_ELSE)
+    if not reduction and not _is_rle(dataset):
+        per_pixel += 2 * several_scans(frame)
+        return len(data) + 3 * len(frame) + per_pixel * pixels
+    return len(data) + len(frame) + per_pixel * pixels
 
 
 def _check(dataset: Any, max_pixels: int) -> None:
@@ -179,15 +240,14 @@ def _check(dataset: Any, max_pixels: int) -> None:
         )
 
 
-def _display_values(dataset: Any, stored: memoryview | None, inverted: bool) -> NDArray[np.uint8]:
-    """(rows, columns) uint8.
+def _display_values(pixels: NDArray[Any], dataset: Any, inverted: bool) -> NDArray[np.uint8]:
+    """(rows, columns) stored values -> uint8.
 
     Rule: the first VOI LUT, else the first window, else the image's own smallest to largest value.
 
     Pixels of 8 and 16 bits, which is all that detectors give, stay in their own type: every value
     that there can be is shown once, and the pixels look that up, some rows at a time.
     """
-    pixels = _native(dataset, stored) if stored is not None else _decoded(dataset)
     if pixels.ndim != 2 or pixels.size == 0:
         raise ImageError(ErrorCode.CORRUPT_IMAGE, f"DICOM pixels have the shape {pixels.shape}")
     if pixels.dtype.kind not in "iu" or pixels.itemsize > 2:
@@ -240,8 +300,8 @@ def _shown(values: NDArray[Any], occurring: NDArray[Any], dataset: Any) -> NDArr
     return _scale(floats, float(present.min()), float(present.max()))
 
 
-def _native(dataset: Any, stored: memoryview) -> NDArray[Any]:
-    """(rows, columns) of uncompressed little-endian pixels: exactly the frame that is promised.
+def _native(dataset: Any, stored: memoryview | None) -> NDArray[Any]:
+    """(rows, columns) of uncompressed pixels: exactly the frame that is promised.
 
     Raises:
         ImageError: There are fewer bytes, or pixels of another kind than 8 or 16 bits.
@@ -252,6 +312,11 @@ def _native(dataset: Any, stored: memoryview) -> NDArray[Any]:
             ErrorCode.UNSUPPORTED_PIXELS,
             f"DICOM pixels of {bits} bits; single greyscale images of 8 or 16 bits are read",
         )
+    if stored is None:  # big-endian, or behind something that pydicom alone understands
+        from pydicom.pixels import get_decoder
+
+        decoder = get_decoder(dataset.file_meta.TransferSyntaxUID)
+        return np.asarray(decoder.as_array(dataset, view_only=True, index=0, raw=True)[0])
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     needed = rows * columns * bits // 8
     if len(stored) < needed:
@@ -263,24 +328,56 @@ def _native(dataset: Any, stored: memoryview) -> NDArray[Any]:
     return np.frombuffer(stored[:needed], kind).reshape(rows, columns)
 
 
-def _decoded(dataset: Any) -> NDArray[Any]:
-    """(rows, columns) of the first frame, by the first decoder that can.
+def _first_frame(data: bytes, begin: int) -> bytes:
+    """The first frame of encapsulated pixels, whose value begins at `begin`."""
+    from pydicom.encaps import generate_frames
+
+    source = io.BytesIO(data)
+    source.seek(begin)
+    return bytes(next(generate_frames(source, number_of_frames=1)))
+
+
+def _is_rle(dataset: Any) -> bool:
+    from pydicom.uid import RLELossless
+
+    return bool(dataset.file_meta.TransferSyntaxUID == RLELossless)
+
+
+def _reduction(frame: bytes, dataset: Any, min_size: tuple[int, int]) -> int:
+    """How often JPEG 2000 of a large film is halved while it is decoded, as JPEG is.
+
+    Its decoders hold every pixel three times in four bytes; a level of wavelets less is a quarter
+    of that. Smaller films are decoded whole.
+    """
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    form = jpeg2000_form(frame)
+    if form is None or int(dataset.get("PixelRepresentation") or 0) or form.signed:
+        return 0
+    halvings = 0
+    while rows * columns >> 2 * halvings > _DECODED_WHOLE and halvings < form.levels:
+        halvings += 1
+    while halvings and (rows >> halvings < min_size[0] or columns >> halvings < min_size[1]):
+        halvings -= 1
+    return halvings if form.precision <= 16 else 0
+
+
+def _decoded(data: bytes, frame: bytes, dataset: Any, reduction: int) -> NDArray[Any]:
+    """(rows, columns) of a compressed frame, by the first decoder that can.
 
     Raises:
         ImageError: No decoder for the transfer syntax is installed, or the compressed frame
             promises another size than the header.
     """
+    import pydicom
     from pydicom.pixels import get_decoder
 
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    if _is_rle(dataset):
+        sign = "i" if int(dataset.get("PixelRepresentation") or 0) else "u"
+        kind = np.dtype(f"{sign}{max(1, int(dataset.BitsAllocated) // 8)}")
+        return unpack_rle(frame, rows, columns, kind)
     syntax = dataset.file_meta.TransferSyntaxUID
     decoder = get_decoder(syntax)
-    options = {"index": 0, "raw": True}
-    if decoder.is_native:
-        if int(dataset.BitsAllocated) > 16:
-            raise ImageError(
-                ErrorCode.UNSUPPORTED_PIXELS, f"DICOM pixels of {dataset.BitsAllocated} bits"
-            )
-        return np.asarray(decoder.as_array(dataset, view_only=True, **options)[0])
     plugins = [name for name in decoder.available_plugins if name not in _UNSAFE_PLUGINS]
     if not plugins:
         raise ImageError(
@@ -288,14 +385,26 @@ def _decoded(dataset: Any) -> NDArray[Any]:
             f"no decoder is installed for DICOM transfer syntax {syntax.name}: {REQUIRES}, or for "
             f"JPEG Lossless {REQUIRES_LOSSLESS}",
         )
-    from edge_runtime.images.readers.codestreams import check_frame
-
-    check_frame(dataset)
+    check_frame(frame, rows, columns)
+    if reduction:
+        return _reduced(frame, reduction)
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    options = {"index": 0, "raw": True}
     *others, last = plugins
     for plugin in others:
         with contextlib.suppress(Exception):  # the next one may know this kind
             return np.asarray(decoder.as_array(dataset, decoding_plugin=plugin, **options)[0])
     return np.asarray(decoder.as_array(dataset, decoding_plugin=last, **options)[0])
+
+
+def _reduced(frame: bytes, reduction: int) -> NDArray[Any]:
+    """(rows, columns) of a JPEG 2000 codestream, each halved `reduction` times."""
+    form = jpeg2000_form(frame)
+    image: Any = Image.open(io.BytesIO(frame), formats=("JPEG2000",))
+    image.reduce = reduction
+    pixels = np.asarray(image)
+    # Pillow shifts values up until they fill 8 or 16 bits.
+    return pixels >> (8 * pixels.itemsize - form.precision) if form else pixels
 
 
 def _window(

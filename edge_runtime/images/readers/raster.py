@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from edge_runtime.errors import ErrorCode, ImageError
+from edge_runtime.images.memory import ROOM
+from edge_runtime.images.readers.codestreams import several_scans
 from edge_runtime.images.readers.facts import ImageFacts
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ _READ_MODES = frozenset(
      "I;16", "I;16L", "I;16B", "I;16N")
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
+_REMEDY = "export it as greyscale, or smaller"
 _STRIP_PIXELS = 1_000_000
 _TRANSPOSE_FOR_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -70,21 +73,23 @@ def read(
                 f"{max_pixels / 1e6:.0f} million",
             )
         stored_width, stored_height = image.size
+        buffered = _buffered_by_jpeg(data, image) if format_name == "JPEG" else 0
         # Decodes JPEG at 1/2, 1/4 or 1/8 scale where that leaves enough pixels. The Y of YCbCr is
         # the very luma that "L" would give, and Cb and Cr tell whether the picture has colour.
         image.draft("YCbCr" if image.mode == "RGB" else "L", (width, height))
-        image.load()
-        if image.mode not in _READ_MODES:
-            raise ImageError(
-                ErrorCode.UNSUPPORTED_PIXELS,
-                f"pixels of mode {image.mode} are not read; export greyscale or RGB",
-            )
-        orientation = 1
-        # Asking for EXIF imports a good part of the standard library; most radiographs have none.
-        if format_name == "TIFF" or _may_be_turned(image.info.get("exif", b"")):
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-        chroma = _chroma(image)
-        grey = _to_grey(image)
+        with ROOM.hold(len(data) + buffered + _decoded_bytes(image, format_name), _REMEDY):
+            image.load()
+            if image.mode not in _READ_MODES:
+                raise ImageError(
+                    ErrorCode.UNSUPPORTED_PIXELS,
+                    f"pixels of mode {image.mode} are not read; export greyscale or RGB",
+                )
+            orientation = 1
+            # Asking for EXIF imports a good part of the standard library; most films have none.
+            if format_name == "TIFF" or _may_be_turned(image.info.get("exif", b"")):
+                orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            chroma = _chroma(image)
+            grey = _to_grey(image)
     except ImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -115,6 +120,32 @@ def read(
         if orientation >= 5:  # turned on its side
             stored_width, stored_height = stored_height, stored_width
     return grey, ImageFacts(stored_height, stored_width, chroma)
+
+
+def _decoded_bytes(image: Image.Image, format_name: str) -> int:
+    """The pixels as Pillow holds them and their greyscale, an estimate from above."""
+    if format_name == "WEBP":
+        per_pixel = 16  # frames, canvas and the picture, four bytes each
+    elif image.mode in ("1", "L"):
+        per_pixel = 1
+    elif image.mode == "P" and "transparency" not in image.info:
+        per_pixel = 2
+    elif image.mode.startswith("I;16"):
+        per_pixel = 3
+    else:
+        per_pixel = 5  # any other mode takes four
+    return per_pixel * image.width * image.height
+
+
+def _buffered_by_jpeg(data: bytes, image: Image.Image) -> int:
+    """What libjpeg keeps of a picture that comes in several scans: all coefficients, 16 bits each.
+
+    Source: libjpeg-turbo, libjpeg.txt, "Progressive JPEG support".
+    """
+    components = len(image.getbands())
+    if not several_scans(data):
+        return 0
+    return 2 * components * image.width * image.height
 
 
 def _open(data: bytes, format_name: str) -> Image.Image:

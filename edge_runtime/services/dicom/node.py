@@ -4,7 +4,9 @@
             -> Secondary Capture and SR into a folder, and to a node if one is configured
 
 The sender hears "success" only when the object is on the disk here. What lies in the spool when the
-process ends is screened by the next one; an object leaves the spool after its record is written.
+process ends is screened by the next one. An object leaves the spool when its record and its answers
+are on the disk, and delivered where that is asked for: what cannot be delivered is tried again. An
+object on which the process ended twice is set aside (edge_runtime.services.attempts).
 
 Source: DICOM PS3.4 B (storage), A (verification); PS3.7 for status codes.
 """
@@ -21,27 +23,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pydicom
-from pydicom.filewriter import dcmwrite
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
 from pynetdicom.sop_class import (
     ComputedRadiographyImageStorage,
     DigitalXRayImageStorageForPresentation,
     DigitalXRayImageStorageForProcessing,
-    EnhancedSRStorage,
     SecondaryCaptureImageStorage,
     Verification,
 )
 
-from edge_runtime.basics.files import write_whole
+from edge_runtime.basics.files import sync_folder
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
-from edge_runtime.images.file import MAX_FILE_BYTES, read_file
+from edge_runtime.errors import CxrEdgeError, ErrorCode, ImageError, InvalidValueError
+from edge_runtime.images.file import read_file
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.records.resume import open_output
 from edge_runtime.screener import Screener
-from edge_runtime.services.dicom.objects import make_report, make_secondary_capture
+from edge_runtime.services.attempts import Attempts, given_up
+from edge_runtime.services.dicom.answers import SUCCESS, Answers, Destination
+from edge_runtime.services.dicom.reception import Reception
 
-_SUCCESS = 0x0000
 _OUT_OF_RESOURCES = 0xA700
 _CANNOT_UNDERSTAND = 0xC000
 _RECEIVED = (
@@ -50,16 +51,7 @@ _RECEIVED = (
     DigitalXRayImageStorageForProcessing,
     SecondaryCaptureImageStorage,
 )
-_SENT = (SecondaryCaptureImageStorage, EnhancedSRStorage)
-
-
-@frozen
-class Destination:
-    """Where results are sent to."""
-
-    host: str
-    port: int
-    ae_title: str
+_SOONEST_RETRY, _LATEST_RETRY = 15.0, 600.0  # seconds
 
 
 @frozen
@@ -75,6 +67,7 @@ class NodeSettings:
     keep: str | None = None  # folder for received objects; None: they are removed
     destination: Destination | None = None
     workers: int = 2
+    soonest_retry: float = _SOONEST_RETRY  # seconds until what could not be delivered goes again
 
 
 class DicomNode:
@@ -103,18 +96,28 @@ class DicomNode:
         """
         self._screener, self._settings = screener, settings
         self._on_record, self._on_problem = on_record, on_problem
-        try:
-            for folder in (settings.spool, settings.objects, settings.keep):
-                if folder:
-                    os.makedirs(folder, mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise InvalidValueError(f"{error.filename}: {error.strerror}") from error
+        self._aside = os.path.join(settings.spool, "set-aside")
         self._writer, done = open_output(
             settings.output, "jsonl", screener.conditions, before_record
         )
         self._done = {sha256 for _, sha256 in done}  # content that has its record already
+        try:
+            for folder in (settings.spool, settings.objects, settings.keep):
+                if folder:
+                    os.makedirs(folder, exist_ok=True)
+            self._attempts = Attempts(os.path.join(settings.spool, "attempts"))
+            self._reception = Reception(os.path.join(settings.spool, "incoming"), on_problem)
+        except OSError as error:
+            self._writer.close()
+            raise InvalidValueError(f"{error.filename}: {error.strerror}") from error
+        self._answers = Answers(
+            settings.objects, settings.destination, settings.ae_title, on_problem
+        )
         self._writing = threading.Lock()
+        self._in_hand: set[str] = set()
         self._todo: queue.Queue[str | None] = queue.Queue()
+        self._later: list[str] = []  # what has its record and could not be delivered
+        self._stopping = threading.Event()
         self._server: Any = None
         self._threads: list[threading.Thread] = []
 
@@ -130,18 +133,25 @@ class DicomNode:
             InvalidValueError: The address is in use.
         """
         settings = self._settings
+        alone = []
         for name in sorted(os.listdir(settings.spool)):
             path = os.path.join(settings.spool, name)
-            if name.removesuffix(".dcm") in self._done:
-                self._put_away(path)  # the end came between its record and this
-            elif name.endswith(".dcm"):
+            if not name.endswith(".dcm"):
+                continue
+            if name.removesuffix(".dcm") in self._attempts.suspects():
+                alone.append(path)
+            else:
                 self._todo.put(path)
-            elif name.endswith(".part"):  # its sender was told nothing
-                os.unlink(path)
+        cleared = threading.Event()
         for number in range(settings.workers):
-            thread = threading.Thread(target=self._work, name=f"dicom-{number}")
+            thread = threading.Thread(
+                target=self._work, args=(number == 0, alone, cleared), name=f"dicom-{number}"
+            )
             thread.start()
             self._threads.append(thread)
+        retrying = threading.Thread(target=self._retry, name="dicom-retry")
+        retrying.start()
+        self._threads.append(retrying)
         entity = AE(ae_title=settings.ae_title)
         entity.maximum_associations = settings.associations
         entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = 30
@@ -151,11 +161,14 @@ class DicomNode:
         entity.add_supported_context(Verification)
         for uid in _RECEIVED:
             entity.add_supported_context(uid, ALL_TRANSFER_SYNTAXES)
+        handlers = [
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_ECHO, lambda _: SUCCESS),
+            *self._reception.handlers,
+        ]
         try:
             self._server = entity.start_server(
-                (settings.host, settings.port),
-                block=False,
-                evt_handlers=[(evt.EVT_C_STORE, self._store), (evt.EVT_C_ECHO, lambda _: _SUCCESS)],
+                (settings.host, settings.port), block=False, evt_handlers=handlers
             )
         except OSError as error:
             self.stop()
@@ -167,12 +180,14 @@ class DicomNode:
         """End associations, screen what was accepted, close the output."""
         if self._server is not None:
             self._server.shutdown()
-        for _ in self._threads:
+        self._stopping.set()
+        for _ in range(self._settings.workers):
             self._todo.put(None)
         for thread in self._threads:
             thread.join()
         self._threads = []
         self._writer.close()
+        self._attempts.close()
 
     def wait_until_idle(self) -> None:
         """Until everything that was accepted so far has its record."""
@@ -180,49 +195,103 @@ class DicomNode:
 
     def _store(self, event: Any) -> int:
         """One C-STORE: on the disk before the sender hears of success."""
+        self._reception.begin(event.assoc)
         try:
-            data = _file_bytes(event)
+            received = os.fspath(event.dataset_path)
         except Exception:  # whatever a malformed request makes pynetdicom raise
             self._on_problem("a C-STORE request could not be understood")
             return _CANNOT_UNDERSTAND
-        if len(data) > MAX_FILE_BYTES:
-            self._on_problem(f"an object of {len(data)} bytes was refused")
-            return _OUT_OF_RESOURCES
-        digest = hashlib.sha256(data).hexdigest()
-        path = os.path.join(self._settings.spool, f"{digest}.dcm")
         try:
-            write_whole(path, data)
+            path = os.path.join(self._settings.spool, f"{_sync_and_hash(received)}.dcm")
+            os.replace(received, path)
+            sync_folder(self._settings.spool)
         except OSError as error:
             self._on_problem(f"the spool cannot be written: {error.strerror}")
             return _OUT_OF_RESOURCES
         self._todo.put(path)
-        return _SUCCESS
+        return SUCCESS
 
-    def _work(self) -> None:
-        while (path := self._todo.get()) is not None:
+    def _work(self, first: bool, alone: list[str], cleared: threading.Event) -> None:
+        """Screen until told to stop; the first worker begins with what may end the process."""
+        if first:
+            for path in alone:
+                self._screen_one(path)
+            cleared.set()
+        cleared.wait()
+        while (path := self._todo.get()) is not None:  # type: ignore[assignment]
             try:
-                self._screen(path)
-            except Exception as error:  # one object must not end the worker; it stays in the spool
-                self._on_problem(f"{os.path.basename(path)[:16]}: {type(error).__name__}: {error}")
+                self._screen_one(path)
             finally:
                 self._todo.task_done()
         self._todo.task_done()
 
-    def _screen(self, path: str) -> None:
-        try:
-            data = read_file(path)
-        except ImageError as error:
-            if error.code is ErrorCode.UNREADABLE_FILE and not os.path.exists(path):
-                return  # the same object came twice and is done
-            raise
-        source = _instance_uid(data) or os.path.basename(path)
-        examination = self._screener.examine(data, source)
+    def _screen_one(self, path: str) -> None:
         with self._writing:
+            if path in self._in_hand:
+                return  # the same object came twice, and another worker has it
+            self._in_hand.add(path)
+        try:
+            self._screen(path)
+        except Exception as error:  # one object must not end the worker; it stays in the spool
+            # What is ours to say keeps values to itself; what others say may quote them.
+            said = error if isinstance(error, (CxrEdgeError, OSError)) else "tried again later"
+            self._on_problem(f"{os.path.basename(path)[:16]}: {type(error).__name__}: {said}")
+            self._later.append(path)
+        finally:
+            with self._writing:
+                self._in_hand.discard(path)
+
+    def _screen(self, path: str) -> None:
+        digest = os.path.basename(path).removesuffix(".dcm")
+        if self._attempts.is_given_up(digest):
+            self._set_aside(path, digest)
+            return
+        with self._attempts.attempt(digest):
+            try:
+                data = read_file(path)
+            except ImageError as error:
+                if error.code is ErrorCode.UNREADABLE_FILE and not os.path.exists(path):
+                    return  # the same object came twice and is done
+                raise
+            if digest in self._done and not self._answers.wanted:
+                self._put_away(path)
+                return
+            source = _instance_uid(data) or os.path.basename(path)
+            examination = self._screener.examine(data, source)
+        self._record(examination, digest)
+        if self._answers.give(data, examination):
+            self._put_away(path)
+        else:
+            self._later.append(path)
+
+    def _record(self, examination: Examination, digest: str) -> None:
+        with self._writing:
+            if digest in self._done:
+                return
             self._writer.write(examination.record)
             self._writer.sync()
+            self._done.add(digest)
         self._on_record(examination.record)
-        self._answer(data, examination)
-        self._put_away(path)
+
+    def _set_aside(self, path: str, digest: str) -> None:
+        os.makedirs(self._aside, exist_ok=True)
+        kept = os.path.join(self._aside, os.path.basename(path))
+        # Recorded before it is moved: whatever comes between is made up for by the next start.
+        record = self._screener.error_record(os.path.basename(path), digest, given_up())
+        self._record(Examination(record), digest)
+        os.replace(path, kept)
+        self._attempts.done(digest)
+        self._on_problem(f"{digest[:16]} ended the program twice: set aside as {kept}")
+
+    def _retry(self) -> None:
+        """Now and then take up what could not be delivered, and forget what was never finished."""
+        pause = self._settings.soonest_retry
+        while not self._stopping.wait(pause):
+            self._reception.clear()
+            waiting, self._later = self._later, []
+            pause = min(2 * pause, _LATEST_RETRY) if waiting else self._settings.soonest_retry
+            for path in waiting:
+                self._todo.put(path)
 
     def _put_away(self, path: str) -> None:
         keep = self._settings.keep
@@ -232,57 +301,12 @@ class DicomNode:
             else:
                 os.unlink(path)
 
-    def _answer(self, data: bytes, examination: Examination) -> None:
-        """SR and Secondary Capture of what could be screened; a failure here is only reported."""
-        settings = self._settings
-        if examination.record.status == "error" or not (settings.objects or settings.destination):
-            return
-        try:
-            source = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
-            objects = {"sr": make_report(source, examination)}
-            if examination.record.status == "ok":
-                objects["sc"] = make_secondary_capture(source, examination)
-        except Exception as error:  # an object without the attributes a PACS files by
-            self._on_problem(f"no report could be made: {type(error).__name__}: {error}")
-            return
-        if settings.objects:
-            stem = (examination.record.sha256 or "")[:16]
-            for kind, dataset in objects.items():
-                buffer = io.BytesIO()
-                dcmwrite(buffer, dataset, enforce_file_format=True)
-                target = os.path.join(settings.objects, f"{stem}-{kind}.dcm")
-                write_whole(target, buffer.getvalue())
-        if settings.destination:
-            self._send(list(objects.values()), settings.destination)
 
-    def _send(self, objects: list[Any], destination: Destination) -> None:
-        entity = AE(ae_title=self._settings.ae_title)
-        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = 30
-        for uid in _SENT:
-            entity.add_requested_context(uid)
-        association = entity.associate(
-            destination.host, destination.port, ae_title=destination.ae_title
-        )
-        if not association.is_established:
-            self._on_problem(f"{destination.ae_title} does not take results; they are not sent")
-            return
-        try:
-            for dataset in objects:
-                status = association.send_c_store(dataset)
-                if not status or status.Status != _SUCCESS:
-                    self._on_problem(f"{destination.ae_title} refused a result")
-        finally:
-            association.release()
-
-
-def _file_bytes(event: Any) -> bytes:
-    """The received data set as a DICOM file, byte for byte as it came: nothing is decoded here."""
-    meta = event.file_meta
-    buffer = io.BytesIO()
-    buffer.write(b"\0" * 128 + b"DICM")
-    pydicom.filewriter.write_file_meta_info(buffer, meta)
-    buffer.write(event.request.DataSet.getvalue())
-    return buffer.getvalue()
+def _sync_and_hash(path: str) -> str:
+    """SHA-256 of a file that is on the disk when this returns."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _instance_uid(data: bytes) -> str | None:

@@ -38,13 +38,14 @@ def make_secondary_capture(source: Dataset, examination: Examination) -> FileDat
     pixels = np.asarray(
         overlay(examination.pixels, examination.evidence_map, floor=examination.evidence_floor)
     )
-    dataset = _begin(source, _SECONDARY_CAPTURE, "OT", "Evidence map")
+    dataset = _begin(source, examination, _SECONDARY_CAPTURE, "OT", "Evidence map")
     dataset.ConversionType = "WSD"
     dataset.PatientOrientation = dataset.Laterality = ""
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.DerivationDescription = f"cxr-edge evidence map over the prepared radiograph. {_NOTICE}"
     dataset.SourceImageSequence = Sequence([_reference(source)])
-    dataset.BurnedInAnnotation = "NO"
+    # What is burned into the radiograph is in the picture of it.
+    dataset.BurnedInAnnotation = str(source.get("BurnedInAnnotation") or "YES")
     dataset.SamplesPerPixel = 3
     dataset.PhotometricInterpretation = "RGB"
     dataset.PlanarConfiguration = 0
@@ -66,7 +67,7 @@ def make_secondary_capture(source: Dataset, examination: Examination) -> FileDat
 def make_report(source: Dataset, examination: Examination) -> FileDataset:
     """The record as an Enhanced SR that refers to the image."""
     record = examination.record
-    dataset = _begin(source, _ENHANCED_SR, "SR", "Pneumonia screening")
+    dataset = _begin(source, examination, _ENHANCED_SR, "SR", "Pneumonia screening")
     dataset.ReferencedPerformedProcedureStepSequence = Sequence([])
     dataset.PerformedProcedureCodeSequence = Sequence([])
     dataset.ValueType = "CONTAINER"
@@ -111,9 +112,15 @@ def make_report(source: Dataset, examination: Examination) -> FileDataset:
     return dataset
 
 
-def _begin(source: Dataset, sop_class: str, modality: str, description: str) -> FileDataset:
+def _begin(
+    source: Dataset, examination: Examination, sop_class: str, modality: str, description: str
+) -> FileDataset:
     """Patient, study, series, equipment and SOP common modules."""
-    uid = generate_uid()
+    record = examination.record
+    # The same answer to the same image has the same UIDs, however often it is given.
+    told = [str(source.SOPInstanceUID), str(record.sha256), record.model.sha256]
+    told += [record.model.engine, record.operating_point, f"{record.threshold!r}", sop_class]
+    uid = generate_uid(entropy_srcs=[*told, "instance"])
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
     meta.MediaStorageSOPInstanceUID = uid
@@ -129,7 +136,7 @@ def _begin(source: Dataset, sop_class: str, modality: str, description: str) -> 
     now = datetime.datetime.now()
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, uid
     dataset.Modality = modality
-    dataset.SeriesInstanceUID = generate_uid()
+    dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[*told, "series"])
     dataset.SeriesNumber, dataset.InstanceNumber = 9000, 1
     dataset.SeriesDescription = description
     for kind in ("Content", "Series", "InstanceCreation"):

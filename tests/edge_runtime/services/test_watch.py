@@ -207,7 +207,7 @@ def test_a_file_that_cannot_be_moved_or_is_gone_stops_nothing(
         WatchSettings(str(inbox), str(tmp_path / "o.jsonl"), done=str(done), settle=0.0),
         1,
         on_record=gone,
-        on_trouble=troubles.append,
+        on_trouble=lambda event, text: troubles.append(f"{event}: {text}"),
     )
     watcher.step()
     assert watcher.step() + watcher.step() >= 0
@@ -215,7 +215,7 @@ def test_a_file_that_cannot_be_moved_or_is_gone_stops_nothing(
     assert [Path(r["source"]).name for r in records(tmp_path / "o.jsonl")] == [
         "0.jpeg", "1.jpeg", "2.jpeg",
     ]  # fmt: skip
-    assert len(troubles) == 1 and "2.jpeg" in troubles[0] and "cannot be moved" in troubles[0]
+    assert len(troubles) == 1 and "2.jpeg" in troubles[0] and "not_moved" in troubles[0]
 
 
 def test_own_files_inside_the_folder_are_never_screened(
