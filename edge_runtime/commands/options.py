@@ -14,6 +14,7 @@ from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.screener import Screener
 
 if TYPE_CHECKING:
+    from edge_runtime.records.audit_log import AuditLog
     from edge_runtime.records.record import Record
 
 
@@ -77,14 +78,20 @@ def add_audit_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_audit(arguments: argparse.Namespace) -> Callable[[Record], None]:
-    """What appends a record to the log that --audit names; without --audit it does nothing."""
+def open_audit_log(arguments: argparse.Namespace) -> AuditLog | None:
+    """The log that --audit names."""
     if arguments.audit is None:
-        return lambda record: None
+        return None
     from edge_runtime.records.audit_log import AuditLog
 
     site = arguments.site and os.path.basename(arguments.site)
-    return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site).record
+    return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site)
+
+
+def open_audit(arguments: argparse.Namespace) -> Callable[[Record], None]:
+    """What appends a record to the log that --audit names; without --audit it does nothing."""
+    log = open_audit_log(arguments)
+    return log.record if log is not None else lambda record: None
 
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:

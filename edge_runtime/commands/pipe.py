@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 
@@ -30,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     # Whatever an engine prints must not end up between the responses.
     responses = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    count = serve_pipe(
+    answered = serve_pipe(
         screener,
         sys.stdin.buffer,
         responses,
@@ -38,6 +39,10 @@ def run(arguments: argparse.Namespace) -> int:
         lambda: stop.is_set,
         open_audit(arguments),
     )
-    responses.close()
-    print(f"{count} requests answered by {screener.engine_name}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads any more: counted as failed
+        responses.close()
+    print(f"{answered.results} requests answered by {screener.engine_name}", file=sys.stderr)
+    if answered.failed:
+        print(f"cxr-edge: error: {answered.failed} requests could not be answered", file=sys.stderr)
+        return 2
     return 0

@@ -12,7 +12,7 @@ import socket
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import (
     add_screening_options,
-    open_audit,
+    open_audit_log,
     port,
     positive_int,
     seconds,
@@ -73,6 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     import uvicorn
 
     from edge_runtime.services.web.app import ServeSettings, make_app
+    from edge_runtime.services.web.connections import (
+        LimitedLog,
+        bounded_protocol,
+        most_connections,
+    )
 
     log = Log(arguments.log_json)
     quiet_libraries(log)
@@ -84,7 +89,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = ServeSettings(
         workers, arguments.queue, arguments.max_bytes, arguments.timeout, token, tuple(hosts)
     )
-    app = make_app(screener, settings, open_audit(arguments))
+    audit = open_audit_log(arguments)
+    if audit is None:
+        app = make_app(screener, settings)
+    else:
+        app = make_app(screener, settings, audit.record, audit.check_writable)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -105,13 +114,15 @@ def run(arguments: argparse.Namespace) -> int:
         )
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            http=bounded_protocol(most_connections()),
+            log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=int(arguments.timeout) + 5,
         )
+        LimitedLog(lambda text: log.say("server", text)).attach()
         server = uvicorn.Server(config)
         stop = StopSignal(lambda: setattr(server, "should_exit", True))
         # uvicorn would raise the signal again at its end, and the exit code would be the signal's.

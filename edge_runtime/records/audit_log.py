@@ -157,6 +157,15 @@ class AuditLog:
             },
         )
 
+    def check_writable(self) -> None:
+        """Write `head.json` again, as it is.
+
+        Raises:
+            AuditError: The folder cannot be written now.
+        """
+        with self._lock:
+            self._write_head()
+
     def append(self, event: str, fields: Mapping[str, Any]) -> None:
         """Append one entry; it is on the disk when this returns.
 

@@ -4,9 +4,11 @@
               optional: "source" (what the record calls it), "heatmap": true
     response  {"id": 7, "result": {record}}, with "heatmap_jpeg_base64" where it was asked for
               {"id": 8, "error": {"code": "bad_request", "message": "…"}}
+              code: bad_request, not_recorded (the audit log cannot be written), internal
 
 Responses come as they are ready, so `id` (any JSON value) tells which is which. No more requests
-are read than can be worked on: a writer that is faster waits in its own write.
+are read than can be worked on: a writer that is faster waits in its own write. A large film
+is best given by its path.
 """
 
 from __future__ import annotations
@@ -19,17 +21,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
+from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.strict_json import strict_loads
-from edge_runtime.images.file import MAX_FILE_BYTES
+from edge_runtime.errors import CxrEdgeError
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.screener import Screener
 
-MAX_LINE_BYTES = MAX_FILE_BYTES // 3 * 4 + 65_536
+MAX_LINE_BYTES = 64_000_000
+_LARGE_LINE = 4_000_000
 _AHEAD_PER_WORKER = 2
+_OUR_FAULT = frozenset({"not_recorded", "internal"})
 
 
 class BadRequestError(Exception):
     """A line that is no request."""
+
+
+@frozen
+class Answered:
+    results: int  # answers that hold a record, or say what was wrong with the request
+    failed: int  # requests whose answer says that we could not, or that got no answer at all
 
 
 def serve_pipe(
@@ -39,46 +50,60 @@ def serve_pipe(
     workers: int,
     stopped: Callable[[], bool] = lambda: False,
     before_record: Callable[[Record], None] = lambda record: None,
-) -> int:
+) -> Answered:
     """Answer requests until the stream ends or `stopped`; every accepted one is answered.
 
-    Returns:
-        The number of responses.
+    Where answers cannot be written any more, nothing more is read.
     """
-    room = threading.Semaphore(workers * _AHEAD_PER_WORKER)
+    waiting = threading.Semaphore(workers * _AHEAD_PER_WORKER)
     lock = threading.Lock()
-    count = 0
+    results = failed = 0
+    broken = threading.Event()
 
     def respond(response: dict[str, Any]) -> None:
-        nonlocal count
+        nonlocal results, failed
         line = json.dumps(response, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+        ours = response.get("error", {}).get("code") in _OUR_FAULT
         with lock:
-            target.write(line)
-            target.flush()
-            count += 1
+            try:
+                if not broken.is_set():
+                    target.write(line)
+                    target.flush()
+            except (OSError, ValueError):  # nobody reads any more
+                broken.set()
+            if ours or broken.is_set():
+                failed += 1
+            else:
+                results += 1
 
-    def work(line: bytes) -> None:
+    def work(lines: list[bytes]) -> None:
         try:
-            respond(_answer(screener, line, before_record))
+            # Taken out of the list, so that nobody else holds it: it can be large.
+            respond(_answer(screener, lines.pop(), before_record))
         finally:
-            room.release()
+            waiting.release()
 
     with ThreadPoolExecutor(workers, thread_name_prefix="pipe") as pool:
-        while not stopped():
-            room.acquire()
+        while not stopped() and not broken.is_set():
+            waiting.acquire()
             line = source.readline(MAX_LINE_BYTES + 1)
             if not line:
                 break
             if not line.strip():
-                room.release()
+                waiting.release()
                 continue
             if len(line) > MAX_LINE_BYTES:
                 _skip_line(source, line)
-                respond(_error(None, f"a line of more than {MAX_LINE_BYTES} bytes"))
-                room.release()
+                respond(_error(None, f"a line of more than {MAX_LINE_BYTES} bytes; give a path"))
+                waiting.release()
                 continue
-            pool.submit(work, line)
-    return count
+            is_large = len(line) > _LARGE_LINE
+            lines = [line]
+            del line
+            answering = pool.submit(work, lines)
+            if is_large:  # a film as text takes thrice its size: one at a time
+                answering.result()
+    return Answered(results, failed)
 
 
 def _skip_line(source: BinaryIO, line: bytes) -> None:
@@ -92,8 +117,11 @@ def _answer(
     identity: object = None
     try:
         request = _parse(line)
+        del line
         identity = request.get("id")
-        examination = screener.examine(_image(request), _source(request))
+        image, source = _image(request), _source(request)
+        request.pop("base64", None)  # not three times in memory while it is screened
+        examination = screener.examine(image, source)
         before_record(examination.record)
         response: dict[str, Any] = {
             "id": identity,
@@ -104,6 +132,10 @@ def _answer(
         return response
     except BadRequestError as error:
         return _error(identity, str(error))
+    except CxrEdgeError as error:
+        return _error(identity, str(error), "not_recorded")
+    except Exception as error:  # a defect of ours: said, and the next request is answered
+        return _error(identity, type(error).__name__, "internal")
 
 
 def _parse(line: bytes) -> dict[str, Any]:
@@ -127,7 +159,7 @@ def _image(request: dict[str, Any]) -> str | bytes:
         return path
     if isinstance(text, str) and path is None:
         try:
-            return base64.b64decode(text, validate=True)
+            return binascii.a2b_base64(text, strict_mode=True)
         except (binascii.Error, ValueError) as error:
             raise BadRequestError(f"base64 is damaged: {error}") from error
     raise BadRequestError("a request needs either path or base64, a string")
@@ -147,5 +179,5 @@ def _heatmap(examination: Examination) -> str | None:
     return None if picture is None else base64.b64encode(picture).decode()
 
 
-def _error(identity: object, message: str) -> dict[str, Any]:
-    return {"id": identity, "error": {"code": "bad_request", "message": message}}
+def _error(identity: object, message: str, code: str = "bad_request") -> dict[str, Any]:
+    return {"id": identity, "error": {"code": code, "message": message}}

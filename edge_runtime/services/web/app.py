@@ -33,6 +33,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime import __version__
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.errors import CxrEdgeError
 from edge_runtime.records.heatmap import heat_layer, overlay_jpeg
 from edge_runtime.records.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.records.record import Examination, Record
@@ -56,6 +57,7 @@ _SECURITY_HEADERS = {
     "cache-control": "no-store",
 }
 _RETRY_SECONDS = 1
+_MOST_UPLOADED = 96_000_000  # bytes of all uploads at the same time
 
 
 @frozen
@@ -80,11 +82,20 @@ def make_app(
     screener: Screener,
     settings: ServeSettings,
     before_record: Callable[[Record], None] = lambda record: None,
+    check_writable: Callable[[], None] = lambda: None,
 ) -> Starlette:
-    """The ASGI application; `before_record` sees every record before its answer (an audit log)."""
+    """The ASGI application.
+
+    Args:
+        screener: Judges the images.
+        settings: Limits, token and names.
+        before_record: Sees every record before its answer (an audit log); what it raises is
+            answered with 503, and the application is not ready until `check_writable` returns.
+        check_writable: Raises while `before_record` cannot work.
+    """
     manifest = screener.bundle.manifest
     metrics = Metrics(manifest.name, manifest.version, screener.engine_name)
-    service = _Service(screener, settings, metrics, before_record)
+    service = _Service(screener, settings, metrics, before_record, check_writable)
     static = {path: _static(*page) for path, page in _PAGES.items()}
 
     async def page(request: Request) -> Response:
@@ -154,11 +165,14 @@ class _Service:
         settings: ServeSettings,
         metrics: Metrics,
         before_record: Callable[[Record], None],
+        check_writable: Callable[[], None],
     ) -> None:
         self._screener, self._settings, self._metrics = screener, settings, metrics
-        self._before_record = before_record
+        self._before_record, self._check_writable = before_record, check_writable
+        self._recording = True  # until the audit log says otherwise
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="serve")
         self._held = 0  # images being received, waiting or being screened
+        self._bytes = 0  # of them
         self.ready = False
 
     def close(self) -> None:
@@ -167,6 +181,10 @@ class _Service:
     async def readiness(self, request: Request) -> Response:
         full = self._held >= self._settings.workers + self._settings.queue
         state = "ready" if self.ready and not full else "busy" if self.ready else "starting"
+        if not self._recording:
+            # In a thread of its own: a disk that does not answer must not stop everything.
+            self._recording = await asyncio.to_thread(_works, self._check_writable)
+            state = state if self._recording else "not recording"
         return PlainTextResponse(state + "\n", 200 if state == "ready" else 503)
 
     async def screen(self, request: Request) -> Response:
@@ -194,9 +212,18 @@ class _Service:
         if self._held >= settings.workers + settings.queue:
             raise ApiError(503, "overloaded", "too many images are waiting; try again")
         self._held += 1
+        reserved = 0
+
+        def reserve(count: int) -> None:
+            nonlocal reserved
+            if self._bytes + count > max(_MOST_UPLOADED, settings.max_bytes):
+                raise ApiError(503, "overloaded", "too many bytes are waiting; try again")
+            self._bytes += count
+            reserved += count
+
         try:
             async with asyncio.timeout(settings.timeout):
-                name, data = await _read_image(request, settings.max_bytes)
+                name, data = await _read_image(request, settings.max_bytes, reserve)
                 return await self._run(name, data)
         except TimeoutError as error:
             raise ApiError(
@@ -206,6 +233,7 @@ class _Service:
             raise ApiError(400, "disconnected", "the upload ended early") from error
         finally:
             self._held -= 1
+            self._bytes -= reserved
 
     async def _run(self, name: str, data: bytes) -> Examination:
         metrics = self._metrics
@@ -220,23 +248,41 @@ class _Service:
                 metrics.in_progress -= 1
             record = examination.record
             metrics.result(record.status, record.decision, time.perf_counter() - start)
-            self._before_record(record)
+            try:
+                self._before_record(record)
+            except CxrEdgeError as error:
+                self._recording = False
+                raise ApiError(
+                    503, "not_recorded", f"screened, but not recorded: {error}"
+                ) from error
+            self._recording = True
             return examination
 
         metrics.waiting += 1
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
-async def _read_image(request: Request, limit: int) -> tuple[str, bytes]:
-    """(source, bytes) of the one image in a request."""
+def _works(check: Callable[[], None]) -> bool:
+    try:
+        check()
+    except CxrEdgeError:
+        return False
+    return True
+
+
+async def _read_image(
+    request: Request, limit: int, reserve: Callable[[int], None]
+) -> tuple[str, bytes]:
+    """(source, bytes) of the one image in a request; `reserve` is told of bytes as they come."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise ApiError(413, "file_too_large", f"more than the limit of {limit} bytes")
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _read_form(request, limit)
+        return await _read_form(request, limit, reserve)
     data = bytearray()
     async for part in request.stream():
+        reserve(len(part))
         data += part
         if len(data) > limit:
             raise ApiError(413, "file_too_large", f"more than the limit of {limit} bytes")
@@ -244,11 +290,14 @@ async def _read_image(request: Request, limit: int) -> tuple[str, bytes]:
     return name[:500], bytes(data)
 
 
-async def _read_form(request: Request, limit: int) -> tuple[str, bytes]:
+async def _read_form(
+    request: Request, limit: int, reserve: Callable[[int], None]
+) -> tuple[str, bytes]:
     async def limited() -> AsyncGenerator[bytes, None]:
         total = 0
         async for part in request.stream():
             total += len(part)
+            reserve(len(part))
             if total > limit + 65_536:
                 raise ApiError(413, "file_too_large", f"more than the limit of {limit} bytes")
             yield part
@@ -256,7 +305,7 @@ async def _read_form(request: Request, limit: int) -> tuple[str, bytes]:
     try:
         parser = MultiPartParser(request.headers, limited(), max_files=1, max_fields=8)
         form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError, AssertionError) as error:
+    except (MultiPartException, KeyError, ValueError, LookupError, AssertionError) as error:
         raise ApiError(400, "bad_request", f"multipart form: {error}") from error
     files = [value for value in form.values() if not isinstance(value, str)]
     try:

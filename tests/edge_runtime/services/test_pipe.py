@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from edge_runtime import Screener
-from edge_runtime.services.pipe import serve_pipe
+from edge_runtime.services.pipe import Answered, serve_pipe
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable
 
@@ -74,11 +74,11 @@ def test_answers_equal_those_of_screen(pictures: list[bytes], tmp_path: Path) ->
 def test_a_bad_request_is_answered_and_stops_nothing(line: bytes, said: str) -> None:
     target = io.BytesIO()
     good = json.dumps({"id": "after", "base64": ""}).encode()
-    count = serve_pipe(Screener.load(), io.BytesIO(line + b"\n\n" + good + b"\n"), target, 1)
+    answered = serve_pipe(Screener.load(), io.BytesIO(line + b"\n\n" + good + b"\n"), target, 1)
     first, after = sorted(map(json.loads, target.getvalue().splitlines()), key=str)[::-1]
     if first["id"] == "after":
         first, after = after, first
-    assert count == 2 and said in first["error"]["message"]
+    assert answered == Answered(2, 0) and said in first["error"]["message"]
     assert after["result"]["error"]["code"] == "empty_file"
 
 
