@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import sys
 
 from edge_runtime import __version__
+from edge_runtime.basics.streams import mend_streams, tell
 from edge_runtime.basics.verbs import parse_verb
 from edge_runtime.commands.formatter import HelpFormatter
 from edge_runtime.errors import CxrEdgeError
@@ -59,13 +61,10 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except CxrEdgeError as error:
-        print(f"cxr-edge: error: {error}", file=sys.stderr)
+        tell(f"cxr-edge: error: {error}")
         return 2
     except KeyboardInterrupt:
-        print(
-            "\ncxr-edge: interrupted; what was written is valid, --resume goes on from it",
-            file=sys.stderr,
-        )
+        tell("\ncxr-edge: interrupted; what was written is valid, --resume goes on from it")
         return 130
     except BrokenPipeError:
         # The reader of our output went away (`| head`); Python would complain again at exit.
@@ -73,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except OSError as error:
         # A heatmap or report that cannot be written; inputs that cannot be read have records.
-        print(f"cxr-edge: error: {error}; results already written are valid", file=sys.stderr)
+        tell(f"cxr-edge: error: {error}; results already written are valid")
         return 2
 
 
@@ -85,7 +84,9 @@ def run() -> None:
     everything is left to the system: together a fifth of a cold start.
     """
     gc.disable()
+    mend_streams()
     code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # what is lost with it was said before
+            stream.flush()
     os._exit(code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from edge_runtime.basics.streams import tell
+
 _WIDTH = 30
 _REDRAW_SECONDS = 0.1
 
@@ -28,11 +30,9 @@ class Progress:
             if self._total:
                 filled = _WIDTH * self._count // self._total
                 bar = f"[{'#' * filled}{' ' * (_WIDTH - filled)}] {self._count}/{self._total}"
-            sys.stderr.write(f"\r{bar or self._count}  {rate:.1f} images/s \x1b[K")
-            sys.stderr.flush()
+            tell(f"\r{bar or self._count}  {rate:.1f} images/s \x1b[K", end="")
 
     def clear(self) -> None:
         """Remove the bar, so that the next line starts clean."""
         if self._visible:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            tell("\r\x1b[K", end="")

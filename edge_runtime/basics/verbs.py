@@ -12,6 +12,7 @@ import importlib
 import sys
 from collections.abc import Mapping
 
+from edge_runtime.basics.streams import tell
 from edge_runtime.errors import CxrEdgeError
 
 Table = Mapping[str, tuple[str, str]]  # verb -> (module, help)
@@ -56,8 +57,8 @@ def run_verb(prog: str, description: str | None, table: Table, argv: list[str] |
         arguments = parse_verb(prog, description, table, sys.argv[1:] if argv is None else argv)
         return int(arguments.run(arguments))
     except CxrEdgeError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}")
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         return 130

@@ -7,6 +7,7 @@ import json
 import sys
 
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import add_model_options, load_screener, number, probability
 from edge_runtime.errors import InvalidValueError
 
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0 if policy is None else 1
     if arguments.output:
         save_profile(result.profile, arguments.output)
-        print(f"profile written to {arguments.output}: use it with --site", file=sys.stderr)
+        tell(f"profile written to {arguments.output}: use it with --site")
     return 0
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import (
     add_decision_options,
     add_model_options,
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
     results = list(screener.examine_many(find_inputs([str(images)]), workers))
-    print(NOTICE, file=sys.stderr)
+    tell(NOTICE)
     with open(folder / "results.jsonl", "w", encoding="utf-8") as file:
         for result in results:
             print(result.record.to_json(), file=file)
@@ -65,8 +65,5 @@ def run(arguments: argparse.Namespace) -> int:
         NOTICE,
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
-    print(
-        f"{len(results)} images screened by {screener.engine_name}; open {folder}/report.html",
-        file=sys.stderr,
-    )
+    tell(f"{len(results)} images screened by {screener.engine_name}; open {folder}/report.html")
     return 0 if results and all(r.record.status == "ok" for r in results) else 1

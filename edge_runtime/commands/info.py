@@ -6,9 +6,9 @@ import argparse
 import json
 import os
 import platform
-import sys
 
 from edge_runtime import __version__
+from edge_runtime.basics.streams import tell
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import Bundle, load_bundle
 from edge_runtime.bundle.shipped import SHIPPED
@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
             f"{point.split} sensitivity {point.sensitivity:.1%}, "
             f"specificity {point.specificity:.1%}"
         )
-    print(f"\n{manifest.intended_use}", file=sys.stderr)
+    tell(f"\n{manifest.intended_use}")
     return 0
 
 

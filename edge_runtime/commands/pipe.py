@@ -8,6 +8,7 @@ import os
 import sys
 
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import add_screening_options, open_audit
 from edge_runtime.commands.running import StopSignal, load_tested_screener, quiet_libraries
 
@@ -41,8 +42,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     with contextlib.suppress(OSError):  # nobody reads any more: counted as failed
         responses.close()
-    print(f"{answered.results} requests answered by {screener.engine_name}", file=sys.stderr)
+    tell(f"{answered.results} requests answered by {screener.engine_name}")
     if answered.failed:
-        print(f"cxr-edge: error: {answered.failed} requests could not be answered", file=sys.stderr)
+        tell(f"cxr-edge: error: {answered.failed} requests could not be answered")
         return 2
     return 0

@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import signal
-import sys
 import threading
 import time
 import warnings
@@ -14,6 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TextIO
 
+from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import load_screener
 from edge_runtime.records.output import printable
 from edge_runtime.screener import Screener
@@ -56,7 +56,7 @@ class Log:
         else:
             line = printable(f"{time.strftime('%H:%M:%S')} {text}")
         with self._lock:
-            print(line, file=sys.stderr, flush=True)
+            tell(line)
 
 
 def quiet_libraries(log: Log | None = None) -> None:

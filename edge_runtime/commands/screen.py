@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.basics.progress import Progress
+from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import add_screening_options, load_screener, open_audit
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
@@ -54,11 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
     point = screener.operating_point
-    print(
+    tell(
         f"{screener.bundle.manifest.name} {screener.bundle.manifest.version} on "
         f"{screener.engine_name}, operating point {point.name} (probability >= "
-        f"{point.threshold:.4f}). Screening support, not a diagnosis.",
-        file=sys.stderr,
+        f"{point.threshold:.4f}). Screening support, not a diagnosis."
     )
     language = choose_language(arguments.lang)
     audit = open_audit(arguments)
@@ -153,15 +153,16 @@ def _write_heatmap(folder: str, result: Examination) -> None:
     stem = stem[:50] or "image"  # a long name and the hash must fit together
     # The hash keeps files of one name from different folders apart.
     name = f"{stem}-{(record.sha256 or '')[:8]}.jpeg"
-    with open(os.path.join(folder, name), "wb") as file:
+    # By its bytes: a locale of ASCII alone could not encode it.
+    with open(os.path.join(folder, os.fsdecode(name.encode())), "wb") as file:
         file.write(picture)
 
 
 def _summarise(counts: Counter[str], screener: Screener) -> int:
     total = sum(counts.values())
     if total == 0:
-        print("no files found to screen", file=sys.stderr)
+        tell("no files found to screen")
         return 2
     parts = [f"{count} {name}" for name, count in sorted(counts.items())]
-    print(f"{total} files: {', '.join(parts)}", file=sys.stderr)
+    tell(f"{total} files: {', '.join(parts)}")
     return int(any(name.endswith(("error", "rejected")) for name in counts))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
+from edge_runtime.basics.streams import tell
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.engines.choose import engine_module
@@ -55,6 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
             f"largest logit difference {max(known):.4f}"
         )
     if failed or not tested:
-        print("verification failed: do not use the engines named above", file=sys.stderr)
+        tell("verification failed: do not use the engines named above")
         return 2
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 import sys
 import time
@@ -22,6 +23,7 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 _SYNC_SECONDS = 1.0
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 class OutputError(CxrEdgeError):
@@ -144,13 +146,26 @@ def csv_line(cells: object) -> str:
     return buffer.getvalue()
 
 
+def csv_text(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula; `plain_text` takes the mark off again.
+
+    Source: OWASP, CSV Injection: cells that begin with = + - @, a tab or a line break.
+    """
+    return "'" + text if _FORMULA.match(text) else text
+
+
+def plain_text(cell: str) -> str:
+    """The text of a cell of `csv_text`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def _csv_cells(record: Record) -> list[object]:
     quality, model, error = record.quality, record.model, record.error
     return [
-        record.source, record.sha256, record.status, record.probability, record.decision,
+        csv_text(record.source), record.sha256, record.status, record.probability, record.decision,
         record.operating_point, record.threshold, quality.accepted, " ".join(quality.flags),
         quality.ood_score, model.name, model.version, model.sha256, model.engine,
-        error.code if error else None, " ".join(error.message.split()) if error else None,
+        error.code if error else None, csv_text(" ".join(error.message.split())) if error else None,
     ]  # fmt: skip
 
 

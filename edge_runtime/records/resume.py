@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.records.output import CSV_COLUMNS, RecordWriter, csv_line
+from edge_runtime.records.output import CSV_COLUMNS, RecordWriter, csv_line, plain_text
 from edge_runtime.records.record import SCHEMA, Conditions, Record
 
 
@@ -83,7 +83,7 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
                 )
                 conditions.check(found, where)
                 if row["sha256"]:
-                    done[row["source"], row["sha256"]] = row["status"]
+                    done[plain_text(row["source"]), row["sha256"]] = row["status"]
             return done
         for number, line in enumerate(lines, 1):
             try:

@@ -11,6 +11,9 @@ import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -61,6 +64,7 @@ def make_secondary_capture(source: Dataset, examination: Examination) -> FileDat
             dataset.LossyImageCompressionMethod = method
     content = pixels.tobytes()
     dataset.PixelData = content + b"\0" * (len(content) % 2)
+    dataset["PixelData"].VR = "OB"
     return dataset
 
 
@@ -128,11 +132,14 @@ def _begin(
     dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
     for keyword in _COPIED:
         if keyword in source:
-            dataset[keyword] = copy.deepcopy(source[keyword])
+            dataset[keyword] = _as_it_came(source, keyword)
         else:
             setattr(dataset, keyword, "")
     if "SpecificCharacterSet" in source:
         dataset.SpecificCharacterSet = source.SpecificCharacterSet
+    # Or names would be decoded and encoded again, which damages those that were written carelessly.
+    characters = convert_encodings(dataset.get("SpecificCharacterSet"))
+    dataset.set_original_encoding(False, True, characters)
     now = datetime.datetime.now()
     dataset.SOPClassUID, dataset.SOPInstanceUID = sop_class, uid
     dataset.Modality = modality
@@ -147,6 +154,14 @@ def _begin(
     dataset.DeviceSerialNumber = "0"
     dataset.SoftwareVersions = __version__
     return dataset
+
+
+def _as_it_came(source: Dataset, keyword: str) -> DataElement | RawDataElement:
+    """An element with the very bytes that were received, in whatever character set they are."""
+    element = source.get_item(keyword)
+    if isinstance(element, RawDataElement):
+        return element._replace(VR=element.VR or dictionary_VR(element.tag))
+    return copy.deepcopy(source[keyword])
 
 
 def _lossy(source: Dataset) -> bool:
