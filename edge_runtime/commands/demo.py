@@ -57,13 +57,13 @@ def run(arguments: argparse.Namespace) -> int:
             print(table_line(result.record))
             if picture := overlay_jpeg(result):
                 (maps / Path(result.record.source).name).write_bytes(picture)
-    page = write_report(
+    write_report(
+        folder / "report.html",
         results,
         screener.bundle.manifest,
         screener.operating_point,
         "cxr-edge demo on synthetic images",
         NOTICE,
     )
-    (folder / "report.html").write_text(page, encoding="utf-8")
     tell(f"{len(results)} images screened by {screener.engine_name}; open {folder}/report.html")
     return 0 if results and all(r.record.status == "ok" for r in results) else 1

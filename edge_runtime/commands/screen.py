@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", action="store_true", help="skip what --output already has, by content"
     )
     parser.add_argument("--heatmaps", metavar="DIR", help="write an overlay picture per image")
-    parser.add_argument("--report", metavar="FILE", help="write one HTML page of all results")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write an HTML page of all results, 300 on each"
+    )
     parser.add_argument(
         "--lang",
         metavar="CODE",
@@ -70,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         output = RecordWriter(arguments.output, arguments.format, language, audit)
     counts: Counter[str] = Counter()
-    kept: list[Examination] = []
+    extras = _Extras(arguments, screener, language)
     with contextlib.closing(output) as writer:
         progress = Progress(_count(arguments) if sys.stderr.isatty() else None)
         results = screener.examine_many(
@@ -80,19 +82,51 @@ def run(arguments: argparse.Namespace) -> int:
             for result in results:
                 writer.write(result.record)
                 counts[result.record.decision or result.record.status] += 1
-                if arguments.heatmaps:
-                    _write_heatmap(arguments.heatmaps, result)
-                if arguments.report:
-                    kept.append(result)
+                extras.add(result)
                 progress.step()
         progress.clear()
-    if arguments.report:
-        from edge_runtime.records.report import write_report  # only who asks for it waits for it
+    extras.finish()
+    code = _summarise(counts, screener)
+    return 2 if extras.has_failed else code
 
-        page = write_report(kept, screener.bundle.manifest, point, language=language)
-        with open(arguments.report, "w", encoding="utf-8") as file:
-            file.write(page)
-    return _summarise(counts, screener)
+
+class _Extras:
+    """Heatmaps and report. Where they cannot be written the screening goes on without them."""
+
+    def __init__(self, arguments: argparse.Namespace, screener: Screener, language: str) -> None:
+        self._heatmaps, self._report = arguments.heatmaps, None
+        self.has_failed = False
+        if arguments.report:
+            from edge_runtime.records.report import Report  # only who asks for it waits for it
+
+            manifest, point = screener.bundle.manifest, screener.operating_point
+            with self._noted():
+                self._report = Report(arguments.report, manifest, point, language=language)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.has_failed:
+                tell(f"cxr-edge: error: {error}; screening goes on, results are written")
+            self.has_failed = True
+
+    def add(self, result: Examination) -> None:
+        if self._heatmaps:
+            with self._noted():
+                _write_heatmap(self._heatmaps, result)
+        if self._report is not None:
+            with self._noted():
+                self._report.add(result)
+
+    def finish(self) -> None:
+        if self._report is None:
+            return
+        with self._noted():
+            first, *more = self._report.write()
+            if more:
+                tell(f"report: {first} and {len(more)} further pages")
 
 
 def _check(arguments: argparse.Namespace) -> None:

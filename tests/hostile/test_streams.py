@@ -1,4 +1,4 @@
-"""Standard streams closed or broken, locales of ASCII, cells that are formulas, names of anybody."""
+"""Standard streams closed or broken, ASCII locales, cells that are formulas, names of anybody."""
 
 from __future__ import annotations
 

@@ -38,9 +38,32 @@ def examinations(screener: Screener) -> list[Examination]:
 
 
 @pytest.fixture(scope="module")
-def page(screener: Screener, examinations: list[Examination]) -> str:
-    manifest = screener.bundle.manifest
-    return write_report(examinations, manifest, screener.operating_point, "Ward 3", "SYNTHETIC")
+def page(
+    screener: Screener, examinations: list[Examination], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    manifest, point = screener.bundle.manifest, screener.operating_point
+    file = tmp_path_factory.mktemp("report") / "page.html"
+    (path,) = write_report(file, examinations, manifest, point, "Ward 3", "SYNTHETIC")
+    return Path(path).read_text(encoding="utf-8")
+
+
+def test_many_results_have_pages_that_lead_to_each_other(
+    screener: Screener, examinations: list[Examination], tmp_path: Path
+) -> None:
+    manifest, point = screener.bundle.manifest, screener.operating_point
+    pages = write_report(tmp_path / "ward 3.html", examinations * 100, manifest, point)
+    texts = [Path(path).read_text(encoding="utf-8") for path in pages]
+    assert [Path(path).name for path in pages] == ["ward 3.html", "ward 3-2.html", "ward 3-3.html"]
+    assert [text.count("class='result") for text in texts] == [300, 300, 100]
+    assert all("600 images screened, 100 not" in text for text in texts)
+    assert "href='ward%203-2.html'" in texts[0] and "href='ward%203.html'" in texts[2]
+    shown = [
+        float(part.split("</b> ")[1][:6])
+        for text in texts
+        for part in text.split("<figcaption>")[1:]
+    ]
+    assert len(shown) == 600 and shown == sorted(shown, reverse=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(Path(p).name for p in pages)
 
 
 def test_the_page_is_self_contained_and_escapes_names(page: str) -> None:
@@ -57,13 +80,20 @@ def test_the_worklist_is_ordered_by_probability(page: str) -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_the_page_speaks_the_language_and_keeps_the_numbers(
-    screener: Screener, examinations: list[Examination], page: str, language: str
+    screener: Screener,
+    examinations: list[Examination],
+    page: str,
+    language: str,
+    tmp_path: Path,
 ) -> None:
     manifest = screener.bundle.manifest
     refused = Screener.load(screener.bundle.folder).examine(grey_jpeg(), "ward/grey.jpeg")
     assert refused.record.status == "rejected"
     point = manifest.operating_points[0]
-    text = write_report([*examinations, refused], manifest, point, language=language)
+    (path,) = write_report(
+        tmp_path / "a.html", [*examinations, refused], manifest, point, language=language
+    )
+    text = Path(path).read_text(encoding="utf-8")
     assert f'<html lang="{language}">' in text
     keys = ["title", "caution", "all", "failed", "refused", "picture"]
     for key in [f"report.{key}" for key in keys] + ["decision.pneumonia", "flag.low_contrast"]:
