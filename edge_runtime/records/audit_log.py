@@ -181,7 +181,8 @@ class AuditLog:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         entry = {"n": self._last.number + 1, "time": stamp, "event": event, **fields}
         digest = digest_of(self._last.digest, entry)
-        line = json.dumps(entry | {"hash": digest}, ensure_ascii=False).encode() + b"\n"
+        text = json.dumps(entry | {"hash": digest}, ensure_ascii=False)
+        line = text.encode("utf-8", "backslashreplace") + b"\n"  # \udcff: as JSON has it
         try:
             written = 0
             while written < len(line):
@@ -294,4 +295,4 @@ def _last_position(folder: str, numbers: list[int]) -> Position:
 def digest_of(before: str, entry: Mapping[str, Any]) -> str:
     """The hash of an entry (without its `hash`) behind the one whose hash is `before`."""
     text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
+    return hashlib.sha256(f"{before}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.parse import from_mapping
+from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.quality import Quality
 
@@ -96,7 +97,7 @@ class Record:
             InvalidValueError: Unknown or missing keys, or wrong types.
             ValueError: Not JSON.
         """
-        return from_mapping(Record, json.loads(line), "record")
+        return from_mapping(Record, strict_loads(line), "record")
 
 
 @frozen
