@@ -25,6 +25,7 @@ from edge_runtime.engines.pool import EnginePool
 from edge_runtime.errors import EngineError, ErrorCode, ImageError, InvalidValueError
 from edge_runtime.images.file import read_file, sha256
 from edge_runtime.images.inputs import Input
+from edge_runtime.images.memory import turn_of
 from edge_runtime.images.preprocess import decode, prepare, prepare_pixels, resize
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.operating_point import OperatingPoint
@@ -49,6 +50,7 @@ T = TypeVar("T")
 
 # Below the last digit the machines' exp() may differ; records must not.
 _PROBABILITY_DIGITS = 8
+_LONG_HELD = 16_000_000  # bytes of a file
 
 
 class Screener:
@@ -233,11 +235,15 @@ class Screener:
                 pixels = prepare_pixels(image, self.bundle.manifest.input)
                 facts = ImageFacts(*image.shape)
             else:
-                data = image if isinstance(image, bytes) else read_file(image)
-                read = clock()
-                digest = self._start(sha256, data)
-                grey, facts = decode(data, self.bundle.manifest.input)
-                decoded = clock()
+                with turn_of(image):
+                    data = image if isinstance(image, bytes) else read_file(image)
+                    read = clock()
+                    digest = self._start(sha256, data)
+                    grey, facts = decode(data, self.bundle.manifest.input)
+                    decoded = clock()
+                    if len(data) > _LONG_HELD:  # not while the network runs
+                        digest.result()
+                        del data
                 beside = self._start if self._beside else None
                 pixels = resize(grey, self.bundle.manifest.input, beside)
             flags = self._start(gate.look, facts, pixels) if gate else None

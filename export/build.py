@@ -30,7 +30,8 @@ from export.convert.inference_model import add_normalisation, keras_logits, load
 from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
 from export.convert.to_tflite import to_float_tflite, to_int8_tflite
 from export.fit_gate import fit_quality_gate
-from export.fit_oddities import fit_oddities, refusal_rates
+from export.fit_oddities import distant_views, fit_oddities, refusal_rates
+from export.odd_head import Films
 from export.populations import Described, describe_sources, measure_populations
 from export.representative import choose_representative
 from export.verify import gate
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 _NOT_STATED = "Intended use: not stated. It is not a diagnosis; a qualified person decides."
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime",
              "ai-edge-litert", "numpy", "pillow")  # fmt: skip
-_SPOILT_FILMS = 1000  # training films that are spoilt in each way, for the gate to learn from
+_SPOILT_FILMS = 2000  # training films that are spoilt in each way, for the gate to learn from
 _JUDGED_FILMS = 300  # validation films on which it is judged
 _DRAWINGS = 300
 _UNDER_FLOOR = 0.9  # of the normal validation films stay grey in an overlay
@@ -111,14 +112,14 @@ def build_bundle(
         return gate.run_engine(int8.engine, pixels, description)[1]
 
     # No films, and good ones all the same: to the discriminants they must not be odd.
-    drawn = features_of(_drawings(run.input), "drawings")
+    drawings = _drawings(run.input)
     quality = dataclasses.replace(
         quality,
         oddities=fit_oddities(
-            np.concatenate([features, drawn]),
+            Films(features, distant_views(train)),
             _spread(train, _SPOILT_FILMS),
             features_of,
-            drawn,
+            Films(features_of(drawings, "drawings"), distant_views(drawings)),
         ),
     )
 

@@ -1,26 +1,27 @@
-"""Fits the discriminants that tell what is wrong with a film; see `quality.Oddities`."""
+"""Fits the classifier that tells what is wrong with a film; see `quality.Oddities`."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.judge.quality import Oddities
+from edge_runtime.judge.quality import Flag, Oddities, distant_view
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import proportion
+from export.odd_head import Films, train_head
 from export.spoilt import SPOILT
 
-# Of good films, that any of the discriminants may call odd; shared by the kinds.
-_FALSE_ALARMS = 0.008
+# Of good films, that may be called mirrored, and anything else. Mirrored ones are hard to tell:
+# with a limit of their own they do not cost the other kinds any of theirs.
+_FALSE_ALARMS_MIRRORED = 0.002
+_FALSE_ALARMS = 0.007
 # A kind that is found less often than this is left out: what it would add is false alarms.
 _LEAST_FOUND = 0.5
-_SHRINKAGE = 0.05
+_FITTED, _HELD = (0, 1, 2), (3,)  # of each four films
 _SEED = 20261124
 
 
@@ -43,26 +44,26 @@ def spoil(pixels: NDArray[np.uint8], kind: str) -> NDArray[np.uint8]:
 
 
 def fit_oddities(
-    good: NDArray[np.float32],
+    good: Films,
     pixels: NDArray[np.uint8],
     features_of: Callable[[NDArray[np.uint8], str], NDArray[np.float32]],
-    drawn: NDArray[np.float32] | None = None,
+    drawn: Films,
 ) -> Oddities | None:
-    """Discriminants from good films and spoilt ones; None where none of them is found.
+    """A classifier from good films and spoilt ones; None where no kind of these is found.
 
-    Half of the films fit them, the other half sets the limits; kinds that are rarely found then
+    Three quarters of the films fit it, the others set the limits; kinds that are rarely found then
     are left out, and the rest is fitted again.
 
     Args:
-        good: (n, channels) features of films as they should be.
+        good: Films as they should be.
         pixels: (m, h, w, 1) of training films to spoil, other than these or some of them.
         features_of: Pooled features of films; its second argument names them for a progress bar.
-        drawn: (k, channels) features of drawings that prove an installation: all of them pass.
+        drawn: Drawings that prove an installation: good, all of them.
     """
-    bad = {
-        kind: features_of(spoil(pixels, kind), f"gate: {kind}")
-        for kind in tqdm(SPOILT, "spoilt films", leave=False, disable=None)
-    }
+    bad = {}
+    for kind in tqdm(SPOILT, "spoilt films", leave=False, disable=None):
+        spoilt = spoil(pixels, kind)
+        bad[kind] = Films(features_of(spoilt, f"gate: {kind}"), distant_views(spoilt))
     kinds = list(bad)
     while kinds:
         fitted, found = _fit(good, {kind: bad[kind] for kind in kinds}, drawn)
@@ -71,6 +72,11 @@ def fit_oddities(
             return fitted
         kinds = kept
     return None
+
+
+def distant_views(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(n, DISTANT_VIEW) of (n, h, w, 1)."""
+    return np.stack([distant_view(one) for one in pixels])
 
 
 def refusal_rates(
@@ -85,51 +91,27 @@ def refusal_rates(
     return tuple(rates)
 
 
-def _fit(
-    good: NDArray[np.float32],
-    bad: Mapping[str, NDArray[np.float32]],
-    drawn: NDArray[np.float32] | None = None,
-) -> tuple[Oddities, dict[str, float]]:
-    """Discriminants of these kinds, and how often each kind's films are called anything."""
-    groups = [good, *bad.values()]
-    weights, biases = _discriminants([group[::2] for group in groups])
-    # As they will be stored.
-    weights = weights.astype("<f2").astype(np.float64)
+def _fit(good: Films, bad: Mapping[str, Films], drawn: Films) -> tuple[Oddities, dict[str, float]]:
+    """A classifier of these kinds, and how often each kind's films are called anything."""
+    groups = [good.part(_FITTED), *(films.part(_FITTED) for films in bad.values())]
+    groups[0] = groups[0].and_also(drawn, drawn)
+    fitted = train_head(groups, np.random.default_rng(_SEED))
+    flags = tuple(SPOILT[kind][0].value for kind in bad)
+    without = Oddities(flags, *fitted.linear(), (0.0,) * len(flags), fitted.pixels())
 
-    def above(features: NDArray[np.float32]) -> NDArray[np.float64]:
-        scores = features.astype(np.float64) @ weights.T + biases
-        return np.asarray(scores[:, 1:] - scores[:, :1])
+    def above(films: Films) -> NDArray[np.float64]:
+        return np.stack([without.above(*one) for one in zip(films.features, films.views)])  # noqa: B905
 
-    # The same share of good films may pass each limit; together they pass at most the sum.
-    limits = np.quantile(above(good[1::2]), 1 - _FALSE_ALARMS / len(bad), axis=0)
-    limits = np.maximum(limits, 0)
-    if drawn is not None:
-        limits = np.maximum(limits, above(drawn).max(axis=0))
+    others = np.array([flag != Flag.MIRRORED for flag in flags])
+    found_good, found_drawn = above(good.part(_HELD)), above(drawn)
+    limits = np.zeros(len(flags))
+    for group, share in ((others, _FALSE_ALARMS), (~others, _FALSE_ALARMS_MIRRORED)):
+        if group.any():
+            highest = np.quantile(found_good[:, group].max(axis=1), 1 - share)
+            limits[group] = max(0.0, highest, found_drawn[:, group].max())
+    limits = np.ceil(limits * 1e4) / 1e4
     found = {
-        kind: float(((above(features[1::2]) - limits).max(axis=1) > 0).mean())
-        for kind, features in bad.items()
+        kind: float(((above(films.part(_HELD)) - limits).max(axis=1) > 0).mean())
+        for kind, films in bad.items()
     }
-    return (
-        Oddities(
-            tuple(SPOILT[kind][0].value for kind in bad),
-            base64.b64encode(weights.astype("<f2").tobytes()).decode(),
-            tuple(round(float(b), 5) for b in biases),
-            tuple(math.ceil(float(limit) * 1e4) / 1e4 for limit in limits),
-        ),
-        found,
-    )
-
-
-def _discriminants(
-    groups: list[NDArray[np.float32]],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(k, channels) and (k,): linear discriminants with one shrunk covariance for all groups."""
-    means = np.stack([group.mean(axis=0, dtype=np.float64) for group in groups])
-    spread = np.concatenate(
-        [group - mean for group, mean in zip(groups, means, strict=True)]
-    ).astype(np.float64)
-    covariance = spread.T @ spread / len(spread)
-    level = np.trace(covariance) / len(covariance)
-    covariance = (1 - _SHRINKAGE) * covariance + _SHRINKAGE * level * np.eye(len(covariance))
-    weights = np.linalg.solve(covariance, means.T).T
-    return weights, -0.5 * (weights * means).sum(axis=1)
+    return dataclasses.replace(without, limits=tuple(float(limit) for limit in limits)), found

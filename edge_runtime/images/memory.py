@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import os
 from collections.abc import Iterator
 
 from edge_runtime.errors import ErrorCode, ImageError
@@ -70,3 +71,23 @@ class Room:
 
 
 ROOM = Room(MOST_BYTES)
+
+# From such a size on, files are not even read beside each other.
+_LARGE_FILE = 48_000_000
+_LARGE_FILES = _thread.allocate_lock()
+_ANY_NUMBER: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+def turn_of(image: object) -> contextlib.AbstractContextManager[object]:
+    """What to hold while an image is read and decoded: the turn of the large files, or nothing.
+
+    Args:
+        image: A path, the bytes of a file, or pixels.
+    """
+    size = 0
+    if isinstance(image, bytes):
+        size = len(image)
+    elif isinstance(image, (str, os.PathLike)):
+        with contextlib.suppress(OSError, ValueError):  # reading it will say so
+            size = os.stat(image).st_size
+    return _LARGE_FILES if size > _LARGE_FILE else _ANY_NUMBER

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Sequence
 from enum import StrEnum
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TEMPLATE_SIDE = 16
+_DETAIL_SIDE = 8
+DISTANT_VIEW = TEMPLATE_SIDE**2 + _DETAIL_SIDE**2  # numbers
 
 
 class Flag(StrEnum):
@@ -136,19 +137,57 @@ class FeatureSpace:
 
 
 @frozen
+class PixelHead:
+    """A small network on what a film looks like from afar: see `distant_view`."""
+
+    hidden_base64: str  # float16 (units, DISTANT_VIEW)
+    hidden_biases: tuple[float, ...]  # (units,)
+    weights_base64: str  # float16 (1 + kinds, units)
+
+    @cached_property
+    def _layers(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        hidden = np.frombuffer(base64.b64decode(self.hidden_base64), "<f2").astype(np.float64)
+        weights = np.frombuffer(base64.b64decode(self.weights_base64), "<f2").astype(np.float64)
+        units = len(self.hidden_biases)
+        return (
+            hidden.reshape(units, DISTANT_VIEW),
+            np.array(self.hidden_biases),
+            weights.reshape(-1, units),
+        )
+
+    def check(self, rows: int) -> None:
+        """Raise InvalidValueError unless the arrays fit each other and `rows` kinds of films."""
+        try:
+            hidden, biases, weights = self._layers
+        except (binascii.Error, ValueError, ZeroDivisionError) as error:
+            raise InvalidValueError(f"oddities.pixels: {error}") from error
+        finite = all(np.isfinite(part).all() for part in (hidden, biases, weights))
+        if len(weights) != rows or not finite:
+            raise InvalidValueError(f"oddities.pixels: arrays do not fit {rows} kinds of films")
+
+    def scores(self, view: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(1 + kinds,) of one distant view."""
+        hidden, biases, weights = self._layers
+        activation = hidden.dot(view)
+        activation += biases
+        return np.asarray(weights.dot(np.maximum(activation, 0, out=activation)))
+
+
+@frozen
 class Oddities:
-    """Linear discriminants on the pooled features: what is wrong with a film, if anything.
+    """What is wrong with a film, if anything: a classifier on pooled features and distant view.
 
     Class 0 is a film as it should be, the others are films that were spoilt on purpose at export;
-    `flags` names what each is called. The class whose score is furthest above class 0's, less its
-    limit, is raised, if that is above 0.
-    Source: linear discriminant analysis, Fisher, Annals of Eugenics 7:179 (1936).
+    `flags` names what each is called. Scores are linear in the features, to which a small network
+    on the distant view adds: features are averaged over the film and hardly know where things are.
+    The class whose score is furthest above class 0's, less its limit, is raised if that is above 0.
     """
 
     flags: tuple[str, ...]  # of the classes from 1 on
     weights_base64: str  # float16 (1 + len(flags), channels)
     biases: tuple[float, ...]  # (1 + len(flags))
     limits: tuple[float, ...]  # (len(flags)), of the score above class 0's
+    pixels: PixelHead | None = None  # null in bundles that were made without
 
     @cached_property
     def _above_first(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -173,14 +212,34 @@ class Oddities:
         for flag in self.flags:
             if flag not in _SPOILT:
                 raise InvalidValueError(f"oddities: {flag!r} is none of {', '.join(_SPOILT)}")
+        if self.pixels is not None:
+            self.pixels.check(len(self.biases))
 
-    def find(self, features: NDArray[np.float32]) -> Flag | None:
-        """What is wrong with the film of these (channels,) features."""
+    def above(
+        self, features: NDArray[np.float32], view: NDArray[np.float64] | None
+    ) -> NDArray[np.float64]:
+        """(k,) scores above class 0's, less the limits."""
         weights, biases = self._above_first
         scores = weights.dot(features.astype(np.float64))
         scores += biases
+        if self.pixels is not None and view is not None:
+            seen = self.pixels.scores(view)
+            scores += seen[1:] - seen[0]
+        return np.asarray(scores)
+
+    def find(self, features: NDArray[np.float32], view: NDArray[np.float64] | None) -> Flag | None:
+        """What is wrong with the film of these (channels,) features and this distant view."""
+        scores = self.above(features, view)
         worst = int(scores.argmax())
         return Flag(self.flags[worst]) if scores[worst] > 0 else None
+
+
+@frozen
+class Seen:
+    """What an image alone tells, before the network has seen it."""
+
+    flags: tuple[Flag, ...]
+    view: NDArray[np.float64] | None = None  # distant, where the gate wants it
 
 
 @frozen
@@ -215,14 +274,16 @@ class QualityGate:
         if self.oddities is not None:
             self.oddities.check(channels)
 
-    def look(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
+    def look(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> Seen:
         """What the image alone tells, before the network has seen it.
 
         Args:
             facts: What the reader found.
             pixels: (height, width, 1) uint8 as prepared.
         """
-        return [*self._told_by_dicom(facts), *self._seen_in(facts, pixels)]
+        flags = (*self._told_by_dicom(facts), *self._seen_in(facts, pixels))
+        wanted = self.oddities is not None and self.oddities.pixels is not None
+        return Seen(flags, distant_view(pixels) if wanted else None)
 
     def judge(
         self, facts: ImageFacts, pixels: NDArray[np.uint8], features: NDArray[np.float32]
@@ -230,7 +291,7 @@ class QualityGate:
         """`look` and `weigh` in one."""
         return self.weigh(self.look(facts, pixels), features)
 
-    def weigh(self, seen: Sequence[Flag], features: NDArray[np.float32]) -> Quality:
+    def weigh(self, seen: Seen, features: NDArray[np.float32]) -> Quality:
         """Flags and distance of one image.
 
         `out_of_distribution` alone is a warning until the distance is above `refuse_above`; every
@@ -241,11 +302,11 @@ class QualityGate:
             seen: What `look` gave.
             features: (channels,) pooled features.
         """
-        flags = list(seen)
+        flags = list(seen.flags)
         score = self.features.score(features)
         # What is not laid out like a chest may be one that lies on its side: they know more.
         if flags in ([], [Flag.NOT_CHEST_LIKE]) and self.oddities is not None:
-            odd = self.oddities.find(features)
+            odd = self.oddities.find(features, seen.view)
             flags = [odd] if odd else flags
         accepted = not flags and score <= self.features.refuse_above
         if not score <= 1 and Flag.INVERTED not in flags:
@@ -311,6 +372,22 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return _cell_means(_sample(pixels).astype(np.float32))
 
 
+def distant_view(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(DISTANT_VIEW,): the 16 x 16 thumbnail, and how much detail there is in each of 8 x 8 cells.
+
+    The thumbnail has a mean of 0 and a standard deviation of 1; detail is the logarithm of one
+    plus the mean absolute difference to the next pixel, sideways and down, on some of the rows.
+    """
+    step = max(1, min(pixels.shape[:2]) // 64)
+    here = pixels[:-1:step, :, 0].astype(np.int16)
+    below = pixels[1::step, :, 0].astype(np.int16)
+    below -= here
+    change = np.abs(below[:, 1:]) + np.abs(np.diff(here, axis=1))
+    rows, columns = _cells(*change.shape, _DETAIL_SIDE)
+    detail = np.log1p((rows @ change.astype(np.float32) @ columns).ravel().astype(np.float64))
+    return np.concatenate([thumbnail(pixels) * TEMPLATE_SIDE, detail])
+
+
 def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(rows, columns), the shorter at most 127: as telling as all pixels, in less time."""
     step = max(1, min(pixels.shape[:2]) // 64)
@@ -327,12 +404,14 @@ def _cell_means(values: NDArray[np.float32]) -> NDArray[np.float64]:
     return means
 
 
-@lru_cache(maxsize=4)
-def _cells(height: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(16, height) and (width, 16): multiplied from both sides they average over 16 x 16 cells."""
+@lru_cache(maxsize=8)
+def _cells(
+    height: int, width: int, side: int = TEMPLATE_SIDE
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(side, height) and (width, side): from both sides they average over side x side cells."""
     averages = []
     for size in (height, width):
-        edges = np.arange(TEMPLATE_SIDE + 1) * size // TEMPLATE_SIDE
+        edges = np.arange(side + 1) * size // side
         inside = np.arange(size)[np.newaxis] - edges[:-1, np.newaxis]
         sizes = np.diff(edges)[:, np.newaxis]
         averages.append((((inside >= 0) & (inside < sizes)) / sizes).astype(np.float32))

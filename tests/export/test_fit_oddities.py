@@ -1,16 +1,18 @@
-"""What is wrong with a film: spoilt films keep their form, and discriminants find what differs."""
+"""What is wrong with a film: spoilt films keep their form, and a classifier finds what differs."""
 
 from __future__ import annotations
 
 import dataclasses
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import draw_phantom
-from edge_runtime.judge.quality import Flag, Oddities
+from edge_runtime.judge.quality import DISTANT_VIEW, Flag, Oddities, PixelHead, distant_view
 from export.fit_oddities import _fit, fit_oddities, refusal_rates, spoil
+from export.odd_head import Films
 from export.spoilt import SPOILT
 
 CHANNELS = 24
@@ -36,38 +38,77 @@ def features(count: int, seed: int, shift: int | None = None) -> np.ndarray:
     return found
 
 
+def described(count: int, seed: int, shift: int | None = None, seen: int | None = None) -> Films:
+    """Films whose features, or whose distant views, differ in one number."""
+    views = np.zeros((count, DISTANT_VIEW))
+    views[:, :12] = np.random.default_rng(seed + 1000).normal(size=(count, 12))
+    if seen is not None:
+        views[:, seen] = np.sign(views[:, seen]) * 6  # not linear: both ways
+    return Films(features(count, seed, shift), views)
+
+
+def told(oddities: Oddities, films: Films) -> list[Flag | None]:
+    return [oddities.find(f, v) for f, v in zip(films.features, films.views, strict=True)]
+
+
+NOTHING_DRAWN = described(8, 5)
+
+
 def test_what_differs_is_found_and_named() -> None:
-    bad = {kind: features(200, i, i) for i, kind in enumerate(SPOILT)}
-    oddities, found = _fit(features(2000, 99), bad)
+    bad = {kind: described(300, i, i) for i, kind in enumerate(SPOILT)}
+    bad["mirrored"] = described(300, 50, None, 7)  # nothing in its features
+    oddities, found = _fit(described(2000, 99), bad, NOTHING_DRAWN)
     oddities.check(CHANNELS)
-    assert min(found.values()) > 0.97
-    good = features(4000, 100)
-    assert np.mean([oddities.find(one) is not None for one in good]) < 0.02
+    assert min(found.values()) > 0.9
+    assert np.mean([flag is not None for flag in told(oddities, described(4000, 100))]) < 0.02
     for i, (kind, (flag, _)) in enumerate(SPOILT.items()):
-        told = [oddities.find(one) for one in features(50, 200 + i, i)]
-        assert np.mean([t == flag for t in told]) > 0.9, kind
+        films = described(50, 200 + i, i) if kind != "mirrored" else described(50, 200, None, 7)
+        assert np.mean([t == flag for t in told(oddities, films)]) > 0.8, kind
+
+
+def test_the_same_films_give_the_same_classifier() -> None:
+    bad = {"mirrored": described(100, 1, 1)}
+    once, again = (_fit(described(400, 2), bad, NOTHING_DRAWN)[0] for _ in range(2))
+    assert once == again
 
 
 def test_drawings_pass_whatever_they_look_like() -> None:
-    bad = {"upside down": features(200, 1, 1)}
-    odd_drawings = features(20, 3, 1)
-    strict, _ = _fit(features(2000, 99), bad)
-    assert all(strict.find(one) == Flag.ROTATED for one in odd_drawings)
-    lenient, _ = _fit(features(2000, 99), bad, odd_drawings)
-    assert all(lenient.find(one) is None for one in odd_drawings)
+    bad = {"upside down": described(300, 1, 1)}
+    odd_drawings = described(20, 3, 1)
+    strict, _ = _fit(described(2000, 99), bad, NOTHING_DRAWN)
+    assert np.mean([flag == Flag.ROTATED for flag in told(strict, odd_drawings)]) > 0.8
+    lenient, _ = _fit(described(2000, 99), bad, odd_drawings)
+    assert all(flag is None for flag in told(lenient, odd_drawings))
 
 
 def test_kinds_that_cannot_be_told_are_left_out() -> None:
-    pixels = films(60)
+    # All alike, however they are spoilt: only features tell.
+    pixels = np.zeros_like(films(80))
 
     def features_of(spoilt: np.ndarray, description: str) -> np.ndarray:
         # Only films that are upside down look different to these features.
         return features(len(spoilt), 5, 3 if "upside down" in description else None)
 
-    oddities = fit_oddities(features(600, 6), pixels, features_of)
-    assert oddities is not None and oddities.flags == (Flag.ROTATED.value,)
-    blind = fit_oddities(features(600, 6), pixels, lambda spoilt, _: features(len(spoilt), 7))
-    assert blind is None
+    good = Films(features(600, 6), np.zeros((600, DISTANT_VIEW)))
+    drawn = Films(features(8, 8), np.zeros((8, DISTANT_VIEW)))
+    kinds = {"upside down": SPOILT["upside down"], "leaning": SPOILT["leaning"]}
+    with mock.patch("export.fit_oddities.SPOILT", kinds):
+        oddities = fit_oddities(good, pixels, features_of, drawn)
+        assert oddities is not None and oddities.flags == (Flag.ROTATED.value,)
+        blind = fit_oddities(good, pixels, lambda spoilt, _: features(len(spoilt), 7), drawn)
+        assert blind is None
+
+
+def test_the_distant_view_is_of_where_things_are_and_of_detail() -> None:
+    pixels = films(1)[0]
+    view, mirrored = distant_view(pixels), distant_view(pixels[:, ::-1])
+    assert view.shape == (DISTANT_VIEW,) and np.isfinite(view).all()
+    np.testing.assert_allclose(
+        view[:256].reshape(16, 16)[:, ::-1], mirrored[:256].reshape(16, 16), atol=0.2
+    )
+    assert distant_view(np.zeros_like(pixels))[256:].max() == 0
+    noise = np.random.default_rng(1).integers(0, 256, pixels.shape, dtype=np.uint8)
+    assert distant_view(noise)[256:].min() > view[256:].max()
 
 
 def test_rates_are_of_each_kind() -> None:
@@ -77,7 +118,7 @@ def test_rates_are_of_each_kind() -> None:
 
 
 def test_arrays_that_do_not_fit_are_refused() -> None:
-    whole, _ = _fit(features(200, 1), {"mirrored": features(50, 2, 1)})
+    whole, _ = _fit(described(200, 1), {"mirrored": described(50, 2, 1)}, NOTHING_DRAWN)
     for broken in (
         {"flags": ("rotated", "mirrored")},
         {"flags": ("colour",)},
@@ -85,6 +126,8 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         {"limits": (0.0, 0.0)},
         {"weights_base64": "AAAA"},
         {"weights_base64": "?"},
+        {"pixels": PixelHead("AAAA", (0.0,), "AAAA")},
+        {"pixels": PixelHead("", (), "")},
     ):
         with pytest.raises(InvalidValueError, match="oddities"):
             dataclasses.replace(whole, **broken).check(CHANNELS)

@@ -7,6 +7,7 @@ import copy
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,15 @@ def audit_case(rng: np.random.Generator) -> str:
 
     def verify() -> None:
         _, problems = verify_log(str(folder))
-        same = content == b"\n".join(_log()) + b"\n"
-        assert same or problems, "a changed log is called whole"
+        assert problems or _meaning(lines) == _meaning(_log()), "a changed log is called whole"
         list(read_log(str(folder)))
 
     return _tried(verify)
+
+
+def _meaning(lines: Sequence[bytes]) -> list[str]:
+    """What is said, whatever the spaces: what the chain is over."""
+    return [json.dumps(json.loads(line), sort_keys=True) for line in lines if line.strip()]
 
 
 def _tried(work: Any) -> str:

@@ -60,8 +60,8 @@ class Answers:
     def wanted(self) -> bool:
         return bool(self._folder or self._destination)
 
-    def give(self, data: bytes, examination: Examination) -> bool:
-        """Answer one image; nothing where it gave an error.
+    def give(self, path: str, examination: Examination) -> bool:
+        """Answer the image in a file; nothing where it gave an error.
 
         Returns:
             Whether all that is wanted is on the disk and delivered.
@@ -72,7 +72,7 @@ class Answers:
         if examination.record.status == "error" or not self.wanted:
             return True
         try:
-            source = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
+            source = pydicom.dcmread(path, stop_before_pixels=True)
             objects = {"sr": make_report(source, examination)}
             if examination.record.status == "ok":
                 objects["sc"] = make_secondary_capture(source, examination)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import os
 import queue
 import threading
@@ -34,8 +33,7 @@ from pynetdicom.sop_class import (
 
 from edge_runtime.basics.files import sync_folder
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.errors import CxrEdgeError, ErrorCode, ImageError, InvalidValueError
-from edge_runtime.images.file import read_file
+from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.records.resume import open_output
 from edge_runtime.screener import Screener
@@ -246,20 +244,17 @@ class DicomNode:
         if self._attempts.is_given_up(digest):
             self._set_aside(path, digest)
             return
+        if not os.path.exists(path):
+            return  # the same object came twice and is done
+        if digest in self._done and not self._answers.wanted:
+            self._put_away(path)
+            return
         with self._attempts.attempt(digest):
-            try:
-                data = read_file(path)
-            except ImageError as error:
-                if error.code is ErrorCode.UNREADABLE_FILE and not os.path.exists(path):
-                    return  # the same object came twice and is done
-                raise
-            if digest in self._done and not self._answers.wanted:
-                self._put_away(path)
-                return
-            source = _instance_uid(data) or os.path.basename(path)
-            examination = self._screener.examine(data, source)
+            # By its path, so that of a large film not more is in memory than decoding needs.
+            source = _instance_uid(path) or os.path.basename(path)
+            examination = self._screener.examine(path, source)
         self._record(examination, digest)
-        if self._answers.give(data, examination):
+        if self._answers.give(path, examination):
             self._put_away(path)
         else:
             self._later.append(path)
@@ -309,8 +304,7 @@ def _sync_and_hash(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _instance_uid(data: bytes) -> str | None:
+def _instance_uid(path: str) -> str | None:
     with contextlib.suppress(Exception):  # damaged: the record is then named after the content
-        meta = pydicom.dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"]).file_meta
-        return str(meta.MediaStorageSOPInstanceUID)
+        return str(pydicom.filereader.read_file_meta_info(path).MediaStorageSOPInstanceUID)
     return None
