@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint format prove bench train export audit scorecard wheelhouse clean
+.PHONY: help demo test fuzz hostile lint format prove bench train export audit scorecard wheelhouse clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,8 +26,12 @@ lint: $(VENV)/.dev  ## formatting, lint, types, direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fuzz: $(VENV)/.dev  ## throw 200,000 damaged files at the readers: CASES=, SEED=
-	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),200000) --seed $(or $(SEED),1)
+fuzz: $(VENV)/.dev  ## throw a million strange files, documents and requests at what reads: CASES=, SEED=
+	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
+
+hostile: $(VENV)/.dev  ## what is large, hostile, closed or killed, in full: 100 kills, 100,000 strange inputs
+	CXR_EDGE_KILLS=100 $(BIN)/python -m pytest -n 2 --dist loadfile tests/hostile tests/edge_runtime/services
+	$(BIN)/python -m tests.fuzz --cases 100000 --seed 2
 
 format: $(VENV)/.dev  ## format the code
 	$(BIN)/ruff format .

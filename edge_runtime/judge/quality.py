@@ -281,9 +281,10 @@ class QualityGate:
             facts: What the reader found.
             pixels: (height, width, 1) uint8 as prepared.
         """
-        flags = (*self._told_by_dicom(facts), *self._seen_in(facts, pixels))
+        seen, cells = self._seen_in(facts, pixels)
+        flags = (*self._told_by_dicom(facts), *seen)
         wanted = self.oddities is not None and self.oddities.pixels is not None
-        return Seen(flags, distant_view(pixels) if wanted else None)
+        return Seen(flags, distant_view(pixels, cells) if wanted else None)
 
     def judge(
         self, facts: ImageFacts, pixels: NDArray[np.uint8], features: NDArray[np.float32]
@@ -327,7 +328,10 @@ class QualityGate:
             flags.append(Flag.WRONG_AGE)
         return flags
 
-    def _seen_in(self, facts: ImageFacts, pixels: NDArray[np.uint8]) -> list[Flag]:
+    def _seen_in(
+        self, facts: ImageFacts, pixels: NDArray[np.uint8]
+    ) -> tuple[list[Flag], NDArray[np.float64]]:
+        """Flags, and the thumbnail that they were seen in."""
         flags = []
         short, long = sorted((facts.height, facts.width))
         if short < self.min_side_px:
@@ -336,7 +340,8 @@ class QualityGate:
             flags.append(Flag.EXTREME_ASPECT)
         if facts.chroma > self.max_chroma:
             flags.append(Flag.COLOUR)
-        contrast, saturated, correlation = describe(pixels, self._template)
+        contrast, saturated, cells = _described(pixels)
+        correlation = float(cells @ self._template)
         if contrast < self.min_contrast:
             flags.append(Flag.LOW_CONTRAST)
         if saturated > self.max_saturated:
@@ -345,13 +350,19 @@ class QualityGate:
             flags.append(Flag.INVERTED)
         elif correlation < self.min_correlation:
             flags.append(Flag.NOT_CHEST_LIKE)
-        return flags
+        return flags, cells
 
 
 def describe(
     pixels: NDArray[np.uint8], template: NDArray[np.float64]
 ) -> tuple[float, float, float]:
     """(contrast, saturated share, correlation with the template) of prepared pixels."""
+    contrast, saturated, cells = _described(pixels)
+    return contrast, saturated, float(cells @ template)
+
+
+def _described(pixels: NDArray[np.uint8]) -> tuple[float, float, NDArray[np.float64]]:
+    """(contrast, saturated share, thumbnail) of prepared pixels."""
     # Few calls on few numbers: after inference each one begins with a cold cache.
     sample = _sample(pixels)
     stored = sample.tobytes()
@@ -363,7 +374,7 @@ def describe(
     return (
         math.sqrt(max(variance, 0.0)),
         (stored.count(0) + stored.count(255)) / len(stored),
-        float(means @ template),
+        means,
     )
 
 
@@ -372,11 +383,17 @@ def thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     return _cell_means(_sample(pixels).astype(np.float32))
 
 
-def distant_view(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def distant_view(
+    pixels: NDArray[np.uint8], cells: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """(DISTANT_VIEW,): the 16 x 16 thumbnail, and how much detail there is in each of 8 x 8 cells.
 
     The thumbnail has a mean of 0 and a standard deviation of 1; detail is the logarithm of one
     plus the mean absolute difference to the next pixel, sideways and down, on some of the rows.
+
+    Args:
+        pixels: (height, width, 1) uint8 as prepared.
+        cells: Their `thumbnail`, where it is known already.
     """
     step = max(1, min(pixels.shape[:2]) // 64)
     here = pixels[:-1:step, :, 0].astype(np.int16)
@@ -385,7 +402,8 @@ def distant_view(pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     change = np.abs(below[:, 1:]) + np.abs(np.diff(here, axis=1))
     rows, columns = _cells(*change.shape, _DETAIL_SIDE)
     detail = np.log1p((rows @ change.astype(np.float32) @ columns).ravel().astype(np.float64))
-    return np.concatenate([thumbnail(pixels) * TEMPLATE_SIDE, detail])
+    cells = thumbnail(pixels) if cells is None else cells
+    return np.concatenate([cells * TEMPLATE_SIDE, detail])
 
 
 def _sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -131,7 +131,9 @@ TOO_LARGE = {
     ),
     "jpeg in colour, one scan by component": lambda: in_scans(8000, 8000),
     "webp": lambda: saved(eight_bits(8000, 8000), "RGB", format="WEBP", method=0),
-    "dicom-jpeg-ls": lambda: compressed(JPEGLSLossless, jpeg_ls(8000, 7999), 8000, 7999),
+    "dicom-jpeg-ls": lambda: compressed(
+        JPEGLSLossless, jpeg_ls(8000, 7999) + bytes(100_000), 8000, 7999
+    ),
 }
 
 
@@ -211,7 +213,7 @@ def test_badly_packed_rle_is_refused_in_time(tmp_path: Path) -> None:
     segment = b"\x00\x07" * 9_000_000
     header = struct.pack("<16I", 2, 64, 64 + len(segment), *([0] * 13))
     path = tmp_path / "slow.dcm"
-    path.write_bytes(compressed(RLELossless, header + segment + segment, 4500, 4000))
+    path.write_bytes(compressed(RLELossless, header + segment + segment, 3000, 3000))
     record, _ = screened(path)
     assert record["code"] == "corrupt_image" and "runs" in str(record["message"])
 
@@ -275,6 +277,10 @@ BOMBS = {
     "JPEG 2000": (lambda: compressed(JPEG2000Lossless, jpeg2000(30_000, 30_000)), "corrupt_image"),
     "JPEG-LS": (lambda: compressed(JPEGLSLossless, jpeg_ls(60_000, 60_000)), "corrupt_image"),
     "RLE": (lambda: compressed(RLELossless, rle_bomb()), "corrupt_image"),
+    "JPEG-LS that ends early": (
+        lambda: compressed(JPEGLSLossless, jpeg_ls(5000, 4000), 5000, 4000),
+        "corrupt_image",
+    ),
     "rows and columns": (
         lambda: compressed(JPEG2000Lossless, jpeg2000(60_000, 60_000), 60_000, 60_000),
         "image_too_large",

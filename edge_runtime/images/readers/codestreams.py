@@ -24,6 +24,7 @@ _SOC_SIZ = b"\xff\x4f\xff\x51"
 _CODING = 0x52
 _SCAN = 0xDA
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+_MOST_PIXELS_PER_BYTE = 2000  # films have noise: they reach a hundredth of it
 _MOST_RUNS = 16_000_000  # some seconds of work
 _NO_LENGTH = frozenset((0x01, *range(0xD0, 0xDA)))  # markers that stand alone
 # Start of frame: baseline to lossless, and JPEG-LS; not DHT, JPG and DAC.
@@ -34,7 +35,8 @@ def check_frame(frame: bytes, rows: int, columns: int) -> None:
     """Hold the codestream's own size against that of the DICOM header.
 
     Raises:
-        ImageError: It is of another size, has several components, or its size cannot be found.
+        ImageError: It is of another size, has several components, its size cannot be found, or it
+            is so short that it would be decoded for long and show nothing.
     """
     found = frame_size(frame)
     if found is None:
@@ -47,6 +49,11 @@ def check_frame(frame: bytes, rows: int, columns: int) -> None:
             ErrorCode.CORRUPT_IMAGE,
             f"the compressed DICOM pixels are {width} x {height} with {components} components, the "
             f"header says {columns} x {rows} and one",
+        )
+    if rows * columns > _MOST_PIXELS_PER_BYTE * len(frame):
+        raise ImageError(
+            ErrorCode.CORRUPT_IMAGE,
+            f"truncated: {len(frame)} compressed bytes cannot hold {columns} x {rows} pixels",
         )
 
 

@@ -28,6 +28,7 @@ _READ_MODES = frozenset(
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
 _REMEDY = "export it as greyscale, or smaller"
+_NEGLIGIBLE = 8_000_000  # bytes that are not looked for
 _STRIP_PIXELS = 1_000_000
 _TRANSPOSE_FOR_ORIENTATION = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -142,10 +143,8 @@ def _buffered_by_jpeg(data: bytes, image: Image.Image) -> int:
 
     Source: libjpeg-turbo, libjpeg.txt, "Progressive JPEG support".
     """
-    components = len(image.getbands())
-    if not several_scans(data):
-        return 0
-    return 2 * components * image.width * image.height
+    most = 2 * len(image.getbands()) * image.width * image.height
+    return most if most > _NEGLIGIBLE and several_scans(data) else 0
 
 
 def _open(data: bytes, format_name: str) -> Image.Image:
