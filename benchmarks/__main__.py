@@ -19,6 +19,10 @@ VERBS = {
         "benchmarks.accuracy.evidence",
         "does the map of a run look where radiologists drew boxes, and inside the lungs?",
     ),
+    "selective": (
+        "benchmarks.accuracy.selective",
+        "AUC and error over the share of films that the gate lets through",
+    ),
     "layers": ("benchmarks.accuracy.layers", "signal-to-quantisation-noise of every layer"),
     "choices": (
         "benchmarks.accuracy.choices",
