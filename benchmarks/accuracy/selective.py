@@ -32,7 +32,7 @@ _SHARES = (1.0, 0.9, 0.75, 0.5)
 
 @dataclasses.dataclass(frozen=True)
 class Kept:
-    """Some of the films; figures are null where one class is left."""
+    """Some of the films; the AUC is null where there are fewer than two of a class."""
 
     which: str
     films: int
@@ -125,7 +125,7 @@ def _kept(
     wrong: NDArray[np.bool_],
 ) -> Kept:
     count, positives = int(chosen.sum()), int(labels[chosen].sum())
-    both = 0 < positives < count
+    both = min(positives, count - positives) >= 2  # as an interval needs
     return Kept(
         which,
         count,
@@ -147,7 +147,7 @@ def markdown(result: SelectiveResult) -> str:
         "|---|---|---|---|---|",
     ]
     for kept in result.kept:
-        auc = f"{kept.auc:.3f}" if kept.auc else "one class"
+        auc = f"{kept.auc:.3f}" if kept.auc else "too few of a class"
         lines.append(
             f"| {kept.which} | {kept.films} ({kept.share:.3f}) | {kept.positives} | {auc} | "
             f"{kept.error:.3f} |"

@@ -13,12 +13,12 @@ from edge_runtime.images.phantom import phantom_jpeg
 
 
 def test_what_is_kept_is_what_is_counted() -> None:
-    labels = np.array([0, 0, 1, 1])
-    probability = np.array([0.1, 0.9, 0.2, 0.8])
-    wrong = np.array([False, True, True, False])
-    everything = _kept("all", np.ones(4, bool), labels, probability, wrong)
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    probability = np.array([0.1, 0.2, 0.8, 0.9, 0.1, 0.2, 0.8, 0.9])
+    wrong = (probability > 0.5) != (labels == 1)
+    everything = _kept("all", np.ones(8, bool), labels, probability, wrong)
     assert everything.auc is not None and everything.auc.value == 0.5
-    assert (everything.error.value, everything.films, everything.share) == (0.5, 4, 1.0)
+    assert (everything.error.value, everything.films, everything.share) == (0.5, 8, 1.0)
     good = _kept("some", ~wrong, labels, probability, wrong)
     assert good.auc is not None and good.auc.value == 1 and good.error.value == 0
     assert _kept("one class", labels == 1, labels, probability, wrong).auc is None
