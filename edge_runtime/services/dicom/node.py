@@ -186,6 +186,7 @@ class DicomNode:
         self._threads = []
         self._writer.close()
         self._attempts.close()
+        self._reception.close()
 
     def wait_until_idle(self) -> None:
         """Until everything that was accepted so far has its record."""
@@ -234,7 +235,7 @@ class DicomNode:
             # What is ours to say keeps values to itself; what others say may quote them.
             said = error if isinstance(error, (CxrEdgeError, OSError)) else "tried again later"
             self._on_problem(f"{os.path.basename(path)[:16]}: {type(error).__name__}: {said}")
-            self._later.append(path)
+            self._postpone(path)
         finally:
             with self._writing:
                 self._in_hand.discard(path)
@@ -257,7 +258,7 @@ class DicomNode:
         if self._answers.give(path, examination):
             self._put_away(path)
         else:
-            self._later.append(path)
+            self._postpone(path)
 
     def _record(self, examination: Examination, digest: str) -> None:
         with self._writing:
@@ -278,12 +279,17 @@ class DicomNode:
         self._attempts.done(digest)
         self._on_problem(f"{digest[:16]} ended the program twice: set aside as {kept}")
 
+    def _postpone(self, path: str) -> None:
+        with self._writing:
+            self._later.append(path)
+
     def _retry(self) -> None:
         """Now and then take up what could not be delivered, and forget what was never finished."""
         pause = self._settings.soonest_retry
         while not self._stopping.wait(pause):
             self._reception.clear()
-            waiting, self._later = self._later, []
+            with self._writing:
+                waiting, self._later = self._later, []
             pause = min(2 * pause, _LATEST_RETRY) if waiting else self._settings.soonest_retry
             for path in waiting:
                 self._todo.put(path)

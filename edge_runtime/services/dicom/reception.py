@@ -37,9 +37,14 @@ class Reception:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         self.clear(0)
         self._received: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+        self._before = _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir
         _config.STORE_RECV_CHUNKED_DATASET = True
         tempfile.tempdir = folder  # where pynetdicom has no setting of its own
         AssociationSocket.recv = _bounded(AssociationSocket.recv)
+
+    def close(self) -> None:
+        """Give back what is the whole process's."""
+        _config.STORE_RECV_CHUNKED_DATASET, tempfile.tempdir = self._before
 
     @property
     def handlers(self) -> list[tuple[Any, Callable[[Any], None]]]:
