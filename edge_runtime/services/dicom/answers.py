@@ -6,6 +6,7 @@ again, after a crash or because the sender came twice, is known as the same obje
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 from collections.abc import Callable
@@ -52,9 +53,15 @@ class Answers:
             destination: A node for them; None: they are not sent.
             ae_title: Of ours.
             on_problem: Called with what an operator should know.
+
+        Raises:
+            OSError: What an earlier process left half written cannot be removed.
         """
         self._folder, self._destination, self._title = folder, destination, ae_title
         self._on_problem = on_problem
+        if folder:
+            for path in glob.glob(os.path.join(glob.escape(folder), "*.dcm.*.part")):
+                os.unlink(path)  # the end came while it was written
 
     @property
     def wanted(self) -> bool:

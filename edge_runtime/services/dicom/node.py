@@ -104,13 +104,13 @@ class DicomNode:
                 if folder:
                     os.makedirs(folder, exist_ok=True)
             self._attempts = Attempts(os.path.join(settings.spool, "attempts"))
+            self._answers = Answers(
+                settings.objects, settings.destination, settings.ae_title, on_problem
+            )
             self._reception = Reception(os.path.join(settings.spool, "incoming"), on_problem)
         except OSError as error:
             self._writer.close()
             raise InvalidValueError(f"{error.filename}: {error.strerror}") from error
-        self._answers = Answers(
-            settings.objects, settings.destination, settings.ae_title, on_problem
-        )
         self._writing = threading.Lock()
         self._in_hand: set[str] = set()
         self._todo: queue.Queue[str | None] = queue.Queue()

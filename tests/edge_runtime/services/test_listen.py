@@ -243,6 +243,7 @@ def test_kills_lose_nothing_and_answer_once(tmp_path: Path) -> None:
     assert set(sources) >= set(accepted)
     assert len(sources) == len(set(sources)), "one record each"
     answered = {p.name for p in (tmp_path / "objects").iterdir()}
+    assert all(name.endswith(".dcm") for name in answered), "nothing is left half written"
     for record in found:
         if record["status"] == "ok":
             assert {f"{record['sha256'][:16]}-{kind}.dcm" for kind in ("sr", "sc")} <= answered
