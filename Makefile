@@ -16,6 +16,7 @@ help:  ## list the targets
 
 demo: $(VENV)/.runtime  ## screen drawn radiographs with the built-in model: proof of an installation
 	$(BIN)/cxr-edge demo --output demo
+	@echo "your own films: $(BIN)/cxr-edge screen FOLDER     (. $(BIN)/activate makes it cxr-edge)"
 
 test: $(VENV)/.dev $(VENV)/.tflite-runtime  ## run all tests; what is missing here is skipped by name
 	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile
