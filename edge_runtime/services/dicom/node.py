@@ -152,7 +152,8 @@ class DicomNode:
         self._threads.append(retrying)
         entity = AE(ae_title=settings.ae_title)
         entity.maximum_associations = settings.associations
-        entity.network_timeout = entity.acse_timeout = entity.dimse_timeout = 30
+        entity.network_timeout = entity.dimse_timeout = 30
+        entity.acse_timeout = 10  # who connects and asks for nothing keeps others out for so long
         entity.require_called_aet = False
         if settings.allowed:
             entity.require_calling_aet = list(settings.allowed)
