@@ -157,11 +157,11 @@ def number(low: float, high: float, above: bool = False) -> Callable[[str], floa
 
 def file_mode(text: str) -> int:
     """The type of an option: permissions that the owner can work with and that run nothing."""
-    if not re.fullmatch(r"0?[0-7]{3}", text) or not 0o600 <= (mode := int(text, 8)) <= 0o666:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is none of 600 to 666, in octal")
-    if mode & 0o111 or mode & 0o600 != 0o600:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not for files with results: 600, 640")
-    return mode
+    if not re.fullmatch(r"0?6[0246]{2}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is not for files with results: 600, 640, 644 and the like, in octal"
+        )
+    return int(text, 8)
 
 
 positive_int = whole(1)

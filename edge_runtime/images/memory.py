@@ -44,25 +44,18 @@ class Room:
                 f"decoding would take about {needed / 1e6:.0f} MB of memory, more than the limit "
                 f"of {self._total / 1e6:.0f}; {remedy}",
             )
-        self.take(needed)
+        with self._turn:
+            while not self._take(needed):
+                self._given_back.acquire()
         try:
             yield
         finally:
-            self.give_back(needed)
+            with self._count:
+                self._free += needed
+                if self._given_back.locked():
+                    self._given_back.release()
 
-    def take(self, needed: int) -> None:
-        """Wait for `needed` bytes, which are at most the total."""
-        with self._turn:
-            while not self._try(needed):
-                self._given_back.acquire()
-
-    def give_back(self, taken: int) -> None:
-        with self._count:
-            self._free += taken
-            if self._given_back.locked():
-                self._given_back.release()
-
-    def _try(self, needed: int) -> bool:
+    def _take(self, needed: int) -> bool:
         with self._count:
             if needed > self._free:
                 return False

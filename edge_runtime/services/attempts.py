@@ -20,6 +20,7 @@ from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import ErrorCode, ImageError
 
 MOST_ATTEMPTS = 2
+_MOST_NOTES = 2000  # in the file; then only what is not done is written again
 
 
 class Attempts:
@@ -39,6 +40,7 @@ class Attempts:
                 self._read(line)
         self._counts = +self._counts  # without those that were done
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - as long as the process lives
+        self._notes = 0
         self._rewrite()
 
     def _read(self, line: bytes) -> None:
@@ -52,6 +54,7 @@ class Attempts:
     def _rewrite(self) -> None:
         """Only what is not done. Called with the lock, or before there are threads."""
         self._file.truncate(0)
+        self._notes = 0
         for key, count in self._counts.items():
             self._file.write(_line("begun", key) * count)
 
@@ -78,15 +81,20 @@ class Attempts:
     def begin(self, key: str) -> None:
         with self._lock:
             self._counts[key] += 1
-            self._file.write(_line("begun", key))
+            self._note("begun", key)
 
     def done(self, key: str) -> None:
         with self._lock:
             del self._counts[key]
-            if self._counts:
-                self._file.write(_line("done", key))
-            else:
-                self._file.truncate(0)  # so that it stays small
+            self._note("done", key)
+
+    def _note(self, event: str, key: str) -> None:
+        """One line more; where nothing is in hand, or many lines are, only what is not done."""
+        self._notes += 1
+        if not self._counts or self._notes > _MOST_NOTES:
+            self._rewrite()
+        else:
+            self._file.write(_line(event, key))
 
 
 def given_up() -> ImageError:

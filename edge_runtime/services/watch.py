@@ -122,7 +122,7 @@ class Watcher:
                 self._put_away(item.path, status == "ok")
                 count += 1
         suspects = self._attempts.suspects()
-        alone = [item for item in fresh if _key(item) in suspects]
+        alone = [item for item in fresh if _key(item) in suspects] if suspects else []
         together = [item for item in fresh if item not in alone]
         for part in (*([item] for item in alone), together):
             count += self._screen(part, stopped)

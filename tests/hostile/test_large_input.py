@@ -134,6 +134,9 @@ TOO_LARGE = {
     "dicom-jpeg-ls": lambda: compressed(
         JPEGLSLossless, jpeg_ls(8000, 7999) + bytes(100_000), 8000, 7999
     ),
+    "dicom, one fragment of 170 MB": lambda: compressed(
+        JPEGLSLossless, jpeg_ls(5000, 4000) + bytes(170_000_000), 5000, 4000
+    ),
 }
 
 

@@ -95,7 +95,9 @@ def read(data: bytes, min_size: tuple[int, int], max_pixels: int) -> tuple[Image
             with ROOM.hold(_needed_native(data, dataset, stored), "send it smaller"):
                 values = _display_values(_native(dataset, stored), dataset, inverted)
         else:
-            frame = _first_frame(data, len(data) - stored.nbytes)
+            # A frame is a copy, of all that there is where nothing says where it ends.
+            with ROOM.hold(len(data) + stored.nbytes, "send it uncompressed"):
+                frame = _first_frame(data, len(data) - stored.nbytes)
             reduction = _reduction(frame, dataset, min_size)
             needed = _needed_compressed(data, frame, dataset, reduction)
             with ROOM.hold(needed, "send it uncompressed"):
@@ -135,7 +137,8 @@ def _open(data: bytes) -> tuple[Any, memoryview | None]:
     element = bytes(whole[at : at + (12 if explicit else 8)])
     if not syntax.is_little_endian or element[:4] != _PIXEL_DATA:
         source.seek(0)
-        return pydicom.dcmread(source), None
+        with ROOM.hold(2 * len(data), "send it in little endian"):  # pydicom copies the pixels
+            return pydicom.dcmread(source), None
     # For those who ask whether there is any.
     dataset.PixelData = b""
     begin = at + len(element)

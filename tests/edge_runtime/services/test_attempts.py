@@ -51,6 +51,22 @@ def test_notes_outlive_the_process_and_are_taken_back(tmp_path: Path) -> None:
     assert Path(path).read_bytes() == b""
 
 
+def test_notes_stay_few_while_something_is_always_in_hand(tmp_path: Path) -> None:
+    """A film that was taken away after a crash, or workers that are never idle."""
+    path = tmp_path / "attempts"
+    attempts = Attempts(str(path))
+    attempts.begin("gone")
+    most = 0
+    for number in range(5000):
+        with attempts.attempt(f"{number}"):
+            most = max(most, path.read_bytes().count(b"\n"))
+    attempts.close()
+    assert most <= 2000 + 2  # and what is in hand
+    again = Attempts(str(path))
+    assert again.suspects() == ["gone"]
+    again.close()
+
+
 def deadly(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", DEADLY, tmp_path / "deadly", *arguments]
     return subprocess.run(
