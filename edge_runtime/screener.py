@@ -71,6 +71,7 @@ class Screener:
         temperature: float | None = None,
     ) -> None:
         self.bundle, self.force = bundle, force
+        self.site_name: str | None = None  # of the profile that it was loaded with
         self._pool = pool
         self.temperature = temperature or bundle.manifest.calibration.temperature
         self._offset = pool.file.logit_offset
@@ -159,16 +160,17 @@ class Screener:
                 raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
             point = dataclasses.replace(point, name="custom", threshold=threshold, uncertain=None)
         pool = EnginePool(engine, opened, threads, parallel)
-        temperature = None
+        temperature, site_name = None, None
         if site is not None:
             from edge_runtime.bundle.site_profile import load_profile
 
             profile = load_profile(site) if isinstance(site, (str, os.PathLike)) else site
             profile.check_made_for(opened.sha256, pool.family)
-            temperature = profile.temperature
+            temperature, site_name = profile.temperature, profile.name
             if operating_point is None and threshold is None:
                 point = profile.operating_point
         screener = cls(opened, pool, point, force, temperature)
+        screener.site_name = site_name
         if check:
             for answer in opened.manifest.known_answers[:1]:
                 screener.check_known_answer(answer)
@@ -234,6 +236,7 @@ class Screener:
                 digest = self._start(sha256, np.ascontiguousarray(image).data)
                 pixels = prepare_pixels(image, self.bundle.manifest.input)
                 facts = ImageFacts(*image.shape)
+                height, width = image.shape
             else:
                 with turn_of(image):
                     data = image if isinstance(image, bytes) else read_file(image)
@@ -244,6 +247,7 @@ class Screener:
                     if len(data) > _LONG_HELD:  # not while the network runs
                         digest.result()
                         del data
+                width, height = grey.size
                 beside = self._start if self._beside else None
                 pixels = resize(grey, self.bundle.manifest.input, beside)
             flags = self._start(gate.look, facts, pixels) if gate else None
@@ -261,7 +265,8 @@ class Screener:
         )
         stages[STAGES[-1]] = clock() - finished
         evidence = disease_map(outputs.evidence_map)
-        return Examination(record, pixels, evidence, stages, self._evidence_floor)
+        aspect = width / height
+        return Examination(record, pixels, evidence, stages, self._evidence_floor, aspect)
 
     def _start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Begin it on the idle processor; where there is none, it is done when it is needed."""

@@ -18,8 +18,8 @@ from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, ModelMet
 from edge_runtime.engines import litert, onnxruntime
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.images.phantom import phantom_jpeg
-from edge_runtime.images.preprocess import InputSpec, prepare
+from edge_runtime.images.phantom import draw_film, phantom_jpeg
+from edge_runtime.images.preprocess import InputSpec, prepare, prepare_pixels
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT
 from edge_runtime.judge.quality import Quality
@@ -29,6 +29,7 @@ from export.convert.bias_correction import INT8_LEVELS, correct_biases
 from export.convert.inference_model import add_normalisation, keras_logits, load_core
 from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
 from export.convert.to_tflite import to_float_tflite, to_int8_tflite
+from export.expected import expectations
 from export.fit_gate import fit_quality_gate
 from export.fit_oddities import distant_views, fit_oddities, refusal_rates
 from export.odd_head import Films
@@ -45,8 +46,8 @@ if TYPE_CHECKING:
 _NOT_STATED = "Intended use: not stated. It is not a diagnosis; a qualified person decides."
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime",
              "ai-edge-litert", "numpy", "pillow")  # fmt: skip
-_SPOILT_FILMS = 2000  # training films that are spoilt in each way, for the gate to learn from
-_JUDGED_FILMS = 300  # validation films on which it is judged
+_SPOILT_FILMS = 3000  # training films that are spoilt in each way, for the gate to learn from
+_JUDGED_FILMS = 300  # validation films that are spoilt to judge it; as they are, all of them
 _DRAWINGS = 300
 _UNDER_FLOOR = 0.9  # of the normal validation films stay grey in an overlay
 _FORMATS = {"tflite": litert, "onnx": onnxruntime}
@@ -60,7 +61,7 @@ def build_bundle(
     name: str,
     version: str,
     representative_count: int = 200,
-    onnx_weights: str = "uint8",
+    onnx_weights: str = "int8",
     force: bool = False,
 ) -> Manifest:
     """Export a finished run to `output` (int8) and `output`-float, if the gate lets it.
@@ -131,6 +132,7 @@ def build_bundle(
 
     verdicts = judged(validation, int8.validation_features)
     rates = refusal_rates(
+        validation,
         _spread(validation, _JUDGED_FILMS),
         lambda pixels, description: np.array(
             [not v.accepted for v in judged(pixels, features_of(pixels, description))]
@@ -177,6 +179,8 @@ def build_bundle(
         quality=quality,
         reference=_reference(verdicts, int8, temperature),
         evidence_floor=_evidence_floor(int8.engine, validation, run.validation.positive),
+        expected=expectations(run, points),
+        translations=run.recipe.about.translations,
     )
     return write_bundles(
         draft,
@@ -244,8 +248,14 @@ def _spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
 
 def _drawings(spec: InputSpec) -> NDArray[np.uint8]:
     """Drawn radiographs: no films, but what proves an installation has to pass the gate."""
-    files = (phantom_jpeg(seed, bool(seed % 2)) for seed in range(_DRAWINGS))
-    return np.stack([prepare(file, spec) for file in files])
+    files = [phantom_jpeg(seed, bool(seed % 2)) for seed in range(_DRAWINGS)]
+    drawn = [prepare(file, spec) for file in files]
+    drawn += [
+        prepare_pixels(draw_film(seed, density), spec)
+        for density in (0.0, 0.2, 0.5)
+        for seed in range(_DRAWINGS // 4)
+    ]
+    return np.stack(drawn)
 
 
 def _reference(verdicts: Sequence[Quality], int8: Converted, temperature: float) -> Reference:

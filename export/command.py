@@ -29,9 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--representative", type=int, default=200, metavar="N", help="images")
     parser.add_argument(
         "--onnx-weights",
-        choices=("uint8", "int7"),
-        default="uint8",
-        help="type of the int8 ONNX file's weights; int7 is int8 in reduced range",
+        choices=("int8", "uint8", "int7"),
+        default="int8",
+        help="type of the 8-bit ONNX file's weights: uint8 for programs that load it themselves on "
+        "x86 without VNNI; int7 is int8 in reduced range",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
 

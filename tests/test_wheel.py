@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -73,3 +74,32 @@ def test_an_empty_environment_screens_with_it(wheel: Path, phantoms: Path, tmp_p
         [binary / "python", "-c", "import tensorflow"], capture_output=True, check=False
     )
     assert missing.returncode != 0
+
+
+# What wheels there are, looked up with `pip download --platform` on 2026-11-25: ai-edge-litert 2.3
+# for Linux on x86-64 and Arm, macOS 12 on Apple's processors, Windows on x86-64; the newest one for
+# Macs with an Intel processor is 1.0.1, and there is none for Windows on Arm.
+ENGINE_BY_MACHINE = {
+    ("linux", "x86_64"): "ai-edge-litert",
+    ("linux", "aarch64"): "ai-edge-litert",
+    ("linux", "armv7l"): None,  # the extra tflite-runtime
+    ("darwin", "arm64"): "ai-edge-litert",
+    ("darwin", "x86_64"): "onnxruntime",
+    ("win32", "AMD64"): "ai-edge-litert",
+    ("win32", "ARM64"): "onnxruntime",
+}
+
+
+@pytest.mark.parametrize(("machine", "engine"), ENGINE_BY_MACHINE.items())
+def test_every_machine_gets_the_engine_that_has_wheels_for_it(
+    machine: tuple[str, str], engine: str | None
+) -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    environment = {"sys_platform": machine[0], "platform_machine": machine[1]}
+    found = [
+        requirement.name
+        for requirement in map(requirements.Requirement, project["dependencies"])
+        if requirement.marker is not None and requirement.marker.evaluate(environment)
+    ]
+    assert found == ([engine] if engine else [])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -31,70 +34,82 @@ figcaption { padding: .3rem .6rem; font-size: .85rem; overflow-wrap: anywhere }
 
 
 class Page:
-    """Collects parts in the order in which they are added; `write` puts them into one file."""
+    """Collects parts in the order in which they are added; `write` puts them into one file.
+
+    The HTML stands in templates/page.html, which escapes whatever it is given.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._parts = [f"<h1>{html.escape(title)}</h1>"]
+        self._parts: list[dict[str, Any]] = []
 
     def heading(self, text: str) -> None:
-        self._parts.append(f"<h2>{html.escape(text)}</h2>")
+        self._add("heading", text=text)
 
     def text(self, text: str) -> None:
-        self._parts.append(f"<p>{html.escape(text)}</p>")
+        self._add("text", text=text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-        body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
-        self._parts.append(f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+        self._add("table", columns=columns, rows=[list(row) for row in rows])
 
     def command(self, text: str) -> None:
-        self._parts.append(f"<p><code>{html.escape(text)}</code></p>")
+        self._add("command", text=text)
 
     def markdown(self, text: str) -> None:
         """Paragraphs and tables as our result files have them."""
         from markdown_it import MarkdownIt
 
-        self._parts.append(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+        # Whole HTML, in which the text's own is escaped.
+        reader = MarkdownIt("commonmark", {"html": False}).enable("table")
+        self._add("html", html=Markup(reader.render(text)))
 
     def drawing(self, file: Path, description: str) -> None:
         """An SVG file."""
-        source, text = _data_url(file.read_bytes(), "svg+xml"), html.escape(description, quote=True)
-        self._parts.append(f'<img class="plot" src="{source}" alt="{text}">')
+        self._add("plot", source=_data_url(file.read_bytes(), "svg+xml"), text=description)
 
     def plot(self, figure: Figure, description: str) -> None:
         """A matplotlib figure, as PNG."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
-        source, text = _data_url(buffer.getvalue(), "png"), html.escape(description, quote=True)
-        self._parts.append(f'<img class="plot" src="{source}" alt="{text}">')
+        self._add("plot", source=_data_url(buffer.getvalue(), "png"), text=description)
 
     def gallery(self, images: Iterable[tuple[Image.Image, str]]) -> None:
         """Pictures with a caption each."""
-        figures = []
+        pictures = []
         for image, caption in images:
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, format="JPEG", quality=85)
-            source, text = _data_url(buffer.getvalue(), "jpeg"), html.escape(caption)
-            figures.append(
-                f'<figure><img src="{source}" alt=""><figcaption>{text}</figcaption></figure>'
-            )
-        self._parts.append(f'<div class="gallery">{"".join(figures)}</div>')
+            pictures.append((_data_url(buffer.getvalue(), "jpeg"), caption))
+        self._add("gallery", pictures=pictures)
 
     def write(self, path: Path) -> None:
         """One file, replaced as a whole."""
-        text = html_page(self.title, "\n".join(self._parts), _STYLE)
+        body = _template().render(title=self.title, parts=self._parts)
+        text = html_page(self.title, body, _STYLE)
         # File names that are not UTF-8 reach us as lone surrogates.
         write_whole(str(path), text.encode("utf-8", errors="replace"))
 
+    def _add(self, kind: str, **values: object) -> None:
+        self._parts.append({"kind": kind, **values})
 
-def _cell(value: object) -> str:
+
+@lru_cache(maxsize=1)
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["told"] = _told
+    return environment.get_template("page.html")
+
+
+def _told(value: object) -> str:
     if isinstance(value, bool):
-        return f"<td>{'yes' if value else ''}</td>"
-    if not isinstance(value, (int, float)):
-        return f"<td>{html.escape(str(value))}</td>"
-    text = str(value) if isinstance(value, int) else f"{value:.4g}"
-    return f'<td class="number">{text}</td>'
+        return "yes" if value else ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _data_url(content: bytes, kind: str) -> str:

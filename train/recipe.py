@@ -125,6 +125,9 @@ class Optimisation:
     freeze_batch_norm: bool = False
     # Frozen and folded into the convolutions while training, which is faster. See network/fold.py.
     fold_batch_norm: bool = False
+    # Weight of telling from the pooled features whether augmentation has mirrored a film, in mixed
+    # batches. The quality gate reads the same features; see fit/evidence.py.
+    mirrored: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +151,7 @@ class About:
     """What a model that comes of a recipe is for, in sentences for its card and its users."""
 
     intended_use: str = ""
+    translations: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of it, by language
     suited: str = ""  # for whom and for what
     unsuited: str = ""
     data: str = ""  # what it learned from, with the citation

@@ -6,6 +6,9 @@ import contextlib
 import os
 import threading
 
+# To open a file that lines are appended to: bytes as they are, on Windows too.
+APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+
 
 def write_whole(path: str, data: bytes) -> None:
     """Write so that after a power cut the file is the old one, the new one, or not there.
@@ -29,6 +32,8 @@ def write_whole(path: str, data: bytes) -> None:
 
 def sync_folder(path: str) -> None:
     """Make sure that the names in a folder are on the disk."""
+    if os.name == "nt":  # cannot open a folder, and does so by itself
+        return
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import json
 import math
 import re
@@ -101,6 +102,23 @@ class ModelMetrics:
 
 
 @frozen
+class Expected:
+    """What an operating point did on films that chose nothing, and so may be expected to do.
+
+    `not_ruled_out` is the share of the ill that is called pneumonia or uncertain.
+    """
+
+    films: str  # whose: "" for the test split, else the names of the sources
+    split: str  # test | held out
+    operating_point: str
+    normal: int  # films
+    pneumonia: int
+    sensitivity: Estimate
+    specificity: Estimate
+    not_ruled_out: Estimate | None = None  # for points with a grey band
+
+
+@frozen
 class Manifest:
     """All of manifest.json."""
 
@@ -123,6 +141,8 @@ class Manifest:
     # Log odds that the hottest cell of nine in ten normal validation images stays below: overlays
     # show what is above.
     evidence_floor: float = 0.0
+    expected: tuple[Expected, ...] = ()  # what people are told of the operating points
+    translations: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of intended_use
 
     def operating_point(self, name: str | None = None) -> OperatingPoint:
         """The named operating point, or the default one.
@@ -136,6 +156,13 @@ class Manifest:
                 return point
         names = ", ".join(point.name for point in self.operating_points)
         raise InvalidValueError(f"no operating point {wanted!r} in this bundle; it has {names}")
+
+    def expectations(self, point: str) -> list[Expected]:
+        """What is known of an operating point, the least flattering first."""
+        return sorted(
+            (known for known in self.expected if known.operating_point == point),
+            key=lambda known: known.sensitivity.value + known.specificity.value,
+        )
 
     def model_file(self, format_name: str) -> BundledFile | None:
         """The model file of a format, or None where the bundle has none."""

@@ -27,8 +27,8 @@ class ThresholdRow:
     false_negative: int
     sensitivity: Estimate
     specificity: Estimate
-    ppv: Estimate
-    npv: Estimate
+    ppv: Estimate | None  # None where nobody is called so
+    npv: Estimate | None
     found_per_1000: Estimate
     missed_per_1000: Estimate
     referred_per_1000: Estimate
@@ -37,15 +37,15 @@ class ThresholdRow:
 
 @frozen
 class Stratum:
-    """One value of one column; AUC only where it holds both kinds."""
+    """One value of one column; AUC only where it holds both kinds, a share only of films there."""
 
     column: str
     value: str
     images: int
     positives: int
     auc: Estimate | None
-    sensitivity: Estimate
-    specificity: Estimate
+    sensitivity: Estimate | None
+    specificity: Estimate | None
 
 
 @frozen

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import add_model_options, load_screener, number, probability
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.records.messages import choose_language
 
 _HIGHEST_COST = 1e12
 
@@ -46,7 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="FILE", help="write the site profile (needs a policy)")
     parser.add_argument("--table", metavar="FILE", help="write every threshold as JSON")
-    parser.add_argument("--report", metavar="FILE", help="write an HTML page")
+    parser.add_argument(
+        "--report", metavar="FILE", help="write an HTML page, and every threshold as CSV beside it"
+    )
+    parser.add_argument("--lang", metavar="CODE", help="of the page: en, fr, es, pt")
     add_model_options(parser)
 
 
@@ -56,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.site.calibrate import calibrate, read_labels, render_text
     from edge_runtime.site.thresholds import Policy
 
+    language = choose_language(arguments.lang)
     costs = _costs(arguments.costs)
     policy = None
     if arguments.min_sensitivity is not None or arguments.max_referred is not None or costs:
@@ -69,17 +75,21 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
     result = calibrate(
-        screener, labelled, arguments.prevalence, policy, costs, arguments.name, workers
-    )
+        screener, labelled, arguments.prevalence, policy, costs, arguments.name, workers,
+        refit=bool(arguments.output),
+    )  # fmt: skip
     sys.stdout.write(render_text(result))
     if arguments.table:
         with open(arguments.table, "w", encoding="utf-8") as file:
-            json.dump(to_mapping(result.rows), file, indent=1)
+            json.dump(to_mapping(result.rows), file, indent=1, allow_nan=False)
     if arguments.report:
-        from edge_runtime.site.page import render_page
+        from edge_runtime.site.page import render_page, whole_table
 
+        table = os.path.splitext(arguments.report)[0] + ".csv"
         with open(arguments.report, "w", encoding="utf-8") as file:
-            file.write(render_page(result))
+            file.write(render_page(result, os.path.basename(table), language))
+        with open(table, "w", encoding="utf-8-sig", newline="") as file:
+            file.write(whole_table(result, language))
     if result.profile is None:
         return 0 if policy is None else 1
     if arguments.output:

@@ -8,6 +8,8 @@ import os
 import platform
 
 from edge_runtime import __version__
+from edge_runtime.basics.install import install_extra
+from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.streams import tell
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import Bundle, load_bundle
@@ -18,6 +20,7 @@ from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.images.readers import dicom
+from edge_runtime.records.figures import told_figures
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
         "engine auto": automatic,
     }
     optional = {
-        "dicom": "installed" if dicom.is_available() else f"missing: {dicom.REQUIRES}",
-        "serve": "installed" if serve.is_available() else f"missing: {serve.REQUIRES}",
-        "listen": "installed" if listen.is_available() else f"missing: {listen.REQUIRES}",
+        "dicom": "installed" if dicom.is_available() else f"missing: {install_extra(dicom.EXTRA)}",
+        "serve": "installed" if serve.is_available() else f"missing: {install_extra(serve.EXTRA)}",
+        "listen": "installed"
+        if listen.is_available()
+        else f"missing: {install_extra(listen.EXTRA)}",
     }
     points = {
         p.name: {
@@ -70,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
             "sensitivity": p.sensitivity.value,
             "specificity": p.specificity.value,
             "split": p.split,
+            "expected": to_mapping(manifest.expectations(p.name)),
         }
         for p in manifest.operating_points
     }
@@ -88,11 +94,10 @@ def run(arguments: argparse.Namespace) -> int:
     for name, state in optional.items():
         print(f"{'optional':14} {name}: {state}")
     for point in manifest.operating_points:
-        print(
-            f"{'operating at':14} {point.name}: probability >= {point.threshold:.4f}, on "
-            f"{point.split} sensitivity {point.sensitivity:.1%}, "
-            f"specificity {point.specificity:.1%}"
-        )
+        default = " (the default)" if point.name == manifest.default_operating_point else ""
+        print(f"{'operating at':14} {point.name}{default}: probability >= {point.threshold:.4f}")
+        for line in told_figures(manifest, point, "en"):
+            print(f"{'':14}   {line}")
     tell(f"\n{manifest.intended_use}")
     return 0
 
@@ -105,7 +110,6 @@ def _shipped(name: str) -> str:
 
 
 def _support(bundle: Bundle) -> dict[str, object]:
-    from edge_runtime.basics.parse import to_mapping
     from edge_runtime.device.machine import current_condition, describe_machine
     from edge_runtime.screener import Screener
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 
+from edge_runtime.basics.install import install_extra
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import add_screening_options, open_audit, port, whole
 from edge_runtime.commands.running import (
@@ -17,7 +18,7 @@ from edge_runtime.commands.running import (
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.record import Record
 
-REQUIRES = "pip install 'cxr-edge[dicom]'"
+EXTRA = "dicom"
 
 
 def ae_title(text: str) -> str:
@@ -66,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not is_available():
-        raise InvalidValueError(f"listen needs: {REQUIRES}")
+        raise InvalidValueError(f"listen needs: {install_extra(EXTRA)}")
     if arguments.host not in ("127.0.0.1", "::1", "localhost") and not arguments.allow:
         raise InvalidValueError(
             f"--host {arguments.host} can be reached from other machines: name the AE titles that "

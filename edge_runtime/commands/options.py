@@ -144,7 +144,7 @@ def number(low: float, high: float, above: bool = False) -> Callable[[str], floa
 
     def convert(text: str) -> float:
         try:
-            value = float(text)
+            value = float(_with_point(text))
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
         if not low <= value <= high or (above and value == low):  # no NaN passes this
@@ -153,6 +153,11 @@ def number(low: float, high: float, above: bool = False) -> Callable[[str], floa
         return value
 
     return convert
+
+
+def _with_point(text: str) -> str:
+    """A number with a decimal comma, as half of the world writes it, with a point."""
+    return text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
 
 
 def file_mode(text: str) -> int:

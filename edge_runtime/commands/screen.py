@@ -17,7 +17,7 @@ from edge_runtime.commands.options import add_screening_options, load_screener, 
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
-from edge_runtime.records.messages import choose_language
+from edge_runtime.records.messages import catalogue, choose_language, say
 from edge_runtime.records.output import FORMATS, RecordWriter
 from edge_runtime.records.record import Examination
 from edge_runtime.screener import Screener
@@ -52,17 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     _check(arguments)
+    language = choose_language(arguments.lang)
     # What libraries warn of is said in the records; they would quote what they read.
     warnings.showwarning = lambda *_, **__: None
     workers = arguments.threads or default_threads()
     screener = load_screener(arguments, parallel=workers)
-    point = screener.operating_point
-    tell(
-        f"{screener.bundle.manifest.name} {screener.bundle.manifest.version} on "
-        f"{screener.engine_name}, operating point {point.name} (probability >= "
-        f"{point.threshold:.4f}). Screening support, not a diagnosis."
-    )
-    language = choose_language(arguments.lang)
+    manifest, point = screener.bundle.manifest, screener.operating_point
+    tell(f"{manifest.name} {manifest.version}, {screener.engine_name}. {say('notice', language)}")
+    if arguments.format == "table":
+        legend = say("table.legend", language)
+        tell(legend.format(threshold=f"{point.threshold:.4f}", point=point.name))
     audit = open_audit(arguments)
     done: Mapping[tuple[str, str], str] = {}
     if arguments.resume:
@@ -86,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.step()
         progress.clear()
     extras.finish()
-    code = _summarise(counts, screener)
+    code = _summarise(counts, language)
     return 2 if extras.has_failed else code
 
 
@@ -94,14 +93,19 @@ class _Extras:
     """Heatmaps and report. Where they cannot be written the screening goes on without them."""
 
     def __init__(self, arguments: argparse.Namespace, screener: Screener, language: str) -> None:
-        self._heatmaps, self._report = arguments.heatmaps, None
+        self._heatmaps, self._report, self._language = arguments.heatmaps, None, language
         self.has_failed = False
         if arguments.report:
-            from edge_runtime.records.report import Report  # only who asks for it waits for it
+            from edge_runtime.records.report import Made, Report  # only who asks waits for it
 
-            manifest, point = screener.bundle.manifest, screener.operating_point
+            made = Made(
+                screener.bundle.manifest,
+                screener.operating_point,
+                screener.engine_name,
+                screener.site_name,
+            )
             with self._noted():
-                self._report = Report(arguments.report, manifest, point, language=language)
+                self._report = Report(arguments.report, made, language=language)
 
     @contextlib.contextmanager
     def _noted(self) -> Iterator[None]:
@@ -126,7 +130,8 @@ class _Extras:
         with self._noted():
             first, *more = self._report.write()
             if more:
-                tell(f"report: {first} and {len(more)} further pages")
+                told = say("summary.pages", self._language)
+                tell(told.format(first=first, more=len(more)))
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -192,11 +197,18 @@ def _write_heatmap(folder: str, result: Examination) -> None:
         file.write(picture)
 
 
-def _summarise(counts: Counter[str], screener: Screener) -> int:
+def _summarise(counts: Counter[str], language: str) -> int:
     total = sum(counts.values())
     if total == 0:
-        tell("no files found to screen")
+        tell(say("summary.none", language))
         return 2
-    parts = [f"{count} {name}" for name, count in sorted(counts.items())]
-    tell(f"{total} files: {', '.join(parts)}")
+    words = catalogue(language)
+    parts = []
+    for name, count in sorted(counts.items()):
+        keys = (f"{kind}.{name}" for kind in ("decision", "status", "summary"))
+        parts.append(f"{count} {next((words[key] for key in keys if key in words), name)}")
+    tell(say("summary.files", language).format(total=total, parts=", ".join(parts)))
+    for name in ("pneumonia", "uncertain", "normal"):
+        if counts[name]:
+            tell(f"  {words[f'decision.{name}']}: {words[f'meaning.{name}']}")
     return int(any(name.endswith(("error", "rejected")) for name in counts))

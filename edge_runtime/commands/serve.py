@@ -9,6 +9,7 @@ import ipaddress
 import os
 import socket
 
+from edge_runtime.basics.install import install_extra
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.commands.options import (
     add_screening_options,
@@ -27,7 +28,7 @@ from edge_runtime.commands.running import (
 )
 from edge_runtime.errors import InvalidValueError
 
-REQUIRES = "pip install 'cxr-edge[serve]'"
+EXTRA = "serve"
 _MODULES = ("starlette", "uvicorn", "python_multipart")
 
 
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if not is_available():
-        raise InvalidValueError(f"serve needs: {REQUIRES}")
+        raise InvalidValueError(f"serve needs: {install_extra(EXTRA)}")
     token = _token(arguments)
     if not _is_loopback(arguments.host) and not token:
         raise InvalidValueError(

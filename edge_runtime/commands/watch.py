@@ -13,7 +13,7 @@ from edge_runtime.commands.running import (
     load_tested_screener,
     quiet_libraries,
 )
-from edge_runtime.records.output import table_line
+from edge_runtime.records.messages import choose_language, table_line
 from edge_runtime.records.record import Record
 
 _WITHOUT_NAME = {
@@ -52,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.services.watch import Watcher, WatchSettings
 
-    log, stop = Log(arguments.log_json), StopSignal()
+    log, stop, language = Log(arguments.log_json), StopSignal(), choose_language()
     quiet_libraries(log)
     workers = arguments.threads or default_threads()
     screener = load_tested_screener(arguments, workers)
 
     def said(record: Record) -> None:
         # File names can hold names of patients: programs get the hash, people at the box the line.
-        text = "screened" if arguments.log_json else table_line(record)
+        text = "screened" if arguments.log_json else table_line(record, language)
         log.say(
             "screened", text, sha256=record.sha256, status=record.status, decision=record.decision
         )

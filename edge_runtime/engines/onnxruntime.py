@@ -9,6 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.engines.engine import RawOutputs
+from edge_runtime.engines.signed_weights import (
+    has_signed_weights,
+    kernels_saturate,
+    with_unsigned_weights,
+)
 from edge_runtime.errors import EngineError
 
 NAME = "onnxruntime"
@@ -37,6 +42,8 @@ def load(model: bytes, threads: int) -> OnnxRuntimeEngine:
     # Its threads would spin on after a run and take a processor from hashing and decoding.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
+        if has_signed_weights(model) and kernels_saturate(onnxruntime):
+            model = with_unsigned_weights(model)
         session = onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]
         )

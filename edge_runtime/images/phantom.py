@@ -2,6 +2,10 @@
 
 They look like radiographs from across a room and nothing more; no conclusion about patients can
 be drawn from them. "Disease" is one or two soft bright patches inside the lung fields.
+
+`draw_phantom` is what known answers and tests are made of, and never changes. `draw_film` is drawn
+with more care, so that a model that learned from films has something to call normal: the demo shows
+every kind of answer with it.
 """
 
 from __future__ import annotations
@@ -67,6 +71,67 @@ def phantom_file(name: str, pneumonia: bool) -> bytes | None:
     if seed == name:
         return None
     return phantom_jpeg(int(seed), pneumonia, height=240, width=256)
+
+
+def draw_film(
+    seed: int, density: float = 0.0, height: int = 448, width: int = 512
+) -> NDArray[np.uint8]:
+    """One synthetic frontal film, (height, width) uint8, with ribs, spine, heart and diaphragm.
+
+    Args:
+        seed: Decides all of it.
+        density: Of two patches inside the lungs, as a share of full scale; 0 is none.
+        height: Of the film, pixels.
+        width: Of the film, pixels.
+    """
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    lean, size = rng.uniform(-0.04, 0.04), rng.uniform(0.96, 1.06)
+    x, y = (x - lean) / size, y / size
+    across = np.abs(x)
+
+    def grain(pixels: int) -> NDArray[np.float64]:
+        """Standard normal, of spots of so many pixels."""
+        coarse = rng.normal(0, 1, (height // pixels, width // pixels)).astype(np.float32)
+        image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        return np.asarray(image, np.float64)
+
+    body = np.maximum(
+        _soft_ellipse(x, y, 0, 0.35, 0.98, 1.5, softness=0.04),
+        _soft_ellipse(x, y, 0, 0.95, 1.15, 1.25, softness=0.05),
+    )
+    dome = 0.575 - 0.12 * np.exp(-(((across - 0.42) / 0.28) ** 2)) + 0.04 * (x > 0)
+    half = 0.156 * (1 + 0.35 * np.clip(y, -0.7, 0.7))  # lungs are narrow above and wide below
+    radius = np.sqrt(((across - 0.477 - 0.05 * y) / half) ** 2 + (np.abs(y - 0.067) / 0.704) ** 2.6)
+    lungs = 1 / (1 + np.exp((radius - 1) / 0.056)) / (1 + np.exp((y - dome) / 0.02))
+    image = 0.84 * body * (1 - 0.237 * across**2) - 0.493 * lungs
+    image += 0.19 * np.exp(-((x / 0.11) ** 2)) * body  # mediastinum
+    vertebrae = 0.5 + 0.5 * np.cos(2 * np.pi * y / 0.16)
+    image += 0.029 * vertebrae * np.exp(-((x / 0.09) ** 2)) * body
+    heart = np.maximum(
+        _soft_ellipse(x, y, 0.13, 0.30, 0.25, 0.27, softness=0.05),
+        _soft_ellipse(x, y, 0.02, 0.05, 0.13, 0.45, softness=0.08),
+    )
+    image += 0.286 * heart * lungs**0.3
+    image -= 0.115 * np.exp(-((x / 0.035) ** 2)) * (y < -0.35) * body  # trachea
+    behind = (y + 0.512 * (across - 0.3) ** 2 - 0.25 * across) / 0.186
+    ribs = np.clip(np.cos(2 * np.pi * behind), 0, 1) ** 1.9
+    image += 0.085 * ribs * np.exp(-(((across - 0.45) / 0.35) ** 2)) * body
+    before = (y - 0.55 * across) / 0.205
+    image += 0.047 * np.clip(np.cos(2 * np.pi * before), 0, 1) ** 3 * (across > 0.25) * body
+    clavicles = np.exp(-(((y + 0.66 - 0.22 * across) / 0.028) ** 2))
+    image += 0.09 * clavicles * (across < 0.75) * (across > 0.08)
+    hila = np.exp(-(((across - 0.2) / 0.16) ** 2) - ((y - 0.05) / 0.3) ** 2)
+    image += 0.129 * hila * lungs * (1 + 0.8 * grain(16))
+    image += 0.026 * (grain(8) + grain(20)) * lungs * (0.4 + hila)
+    image += 0.008 * grain(12) * body
+    if density:
+        for side in (-1.0, 1.0):
+            cx, cy = side * rng.uniform(0.38, 0.48), rng.uniform(-0.2, 0.35)
+            patch = np.exp(-(((x - cx) / 0.2) ** 2 + ((y - cy) / 0.22) ** 2))
+            image += density * patch * lungs * (1 + 0.2 * grain(16))
+    image = 1.158 * np.clip(image, 0, None) + 0.021 + rng.normal(0, 0.007, image.shape)
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
 def _soft_ellipse(

@@ -28,7 +28,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from edge_runtime.basics.files import hold, write_whole
+from edge_runtime.basics.files import APPEND, hold, write_whole
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
@@ -129,7 +129,7 @@ class AuditLog:
                 if torn:
                     file.truncate(whole)
         self._last = _last_position(self._folder, numbers)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._descriptor = os.open(path, APPEND, 0o600)
         self._size = os.fstat(self._descriptor).st_size
         return torn
 
@@ -207,9 +207,7 @@ class AuditLog:
     def _rotate(self) -> None:
         os.close(self._descriptor)
         self._number += 1
-        self._descriptor = os.open(
-            self._path(self._number), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-        )
+        self._descriptor = os.open(self._path(self._number), APPEND, 0o600)
         self._size = 0
         numbers = _files(self._folder)
         old = numbers[: -self._keep] if self._keep else []

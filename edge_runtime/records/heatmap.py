@@ -22,6 +22,7 @@ FULL_SCALE_LOGIT = 8.0
 # Transparent, yellow, orange, red: position along the scale, then red, green, blue.
 _COLOURS = np.array([[0.0, 255, 235, 80], [0.5, 253, 141, 40], [1.0, 200, 10, 20]])
 _MAX_OPACITY = 0.55
+_LONGEST = 5.0  # side by side, of a picture
 
 
 def overlay(
@@ -29,6 +30,7 @@ def overlay(
     evidence_map: NDArray[np.float32],
     scale: int = 3,
     floor: float = 0.0,
+    aspect: float = 1.0,
 ) -> Image.Image:
     """Colour the regions that argue for pneumonia; those against it stay grey.
 
@@ -38,10 +40,12 @@ def overlay(
         scale: Enlargement of the picture.
         floor: Log odds that normal images reach too: only what is above is coloured.
 
+        aspect: Width by height of the film: prepared images are stretched to a square.
+
     Returns:
-        An RGB image of (height * scale, width * scale).
+        An RGB image of `picture_size`.
     """
-    height, width = pixels.shape[0] * scale, pixels.shape[1] * scale
+    height, width = picture_size(pixels, scale, aspect)
     grey = Image.fromarray(pixels[:, :, 0]).resize((width, height), Image.Resampling.BILINEAR)
     colour, opacity = _paint(evidence_map - floor, (height, width))
     blended = np.asarray(grey)[:, :, np.newaxis] * (1 - opacity) + colour * opacity
@@ -49,34 +53,67 @@ def overlay(
 
 
 def overlay_jpeg(examination: Examination, scale: int = 3, quality: int = 88) -> bytes | None:
-    """The overlay of an examination as a JPEG file; None where the image gave an error."""
-    if examination.pixels is None or examination.evidence_map is None:
+    """The overlay of an examination as a JPEG file; None of an image that was not judged."""
+    if not has_heatmap(examination):
         return None
     buffer = io.BytesIO()
-    floor = examination.evidence_floor
-    picture = overlay(examination.pixels, examination.evidence_map, scale, floor)
-    picture.save(buffer, format="JPEG", quality=quality)
+    overlay_of(examination, scale).save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
 
 
+def has_heatmap(examination: Examination) -> bool:
+    """Not of an error, and not of what the gate refused: its evidence means nothing."""
+    return examination.record.decision is not None and examination.evidence_map is not None
+
+
+def overlay_of(examination: Examination, scale: int = 3) -> Image.Image:
+    """`overlay` of an examination that has a heatmap."""
+    assert examination.pixels is not None and examination.evidence_map is not None
+    floor, aspect = examination.evidence_floor, examination.aspect
+    return overlay(examination.pixels, examination.evidence_map, scale, floor, aspect)
+
+
+def plain_jpeg(examination: Examination, scale: int = 3, quality: int = 88) -> bytes:
+    """The film as the model saw it, in its own proportions."""
+    assert examination.pixels is not None
+    height, width = picture_size(examination.pixels, scale, examination.aspect)
+    image = Image.fromarray(np.ascontiguousarray(examination.pixels[:, :, 0]))
+    buffer = io.BytesIO()
+    image.resize((width, height), Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def heat_png(examination: Examination, scale: float = 3) -> bytes:
+    """The colours of an examination that has a heatmap, to be laid over `plain_jpeg`."""
+    assert examination.pixels is not None and examination.evidence_map is not None
+    size = picture_size(examination.pixels, scale, examination.aspect)
+    buffer = io.BytesIO()
+    heat_layer(size, examination.evidence_map, examination.evidence_floor).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def picture_size(pixels: NDArray[np.uint8], scale: float, aspect: float) -> tuple[int, int]:
+    """(height, width): the longer side of (height, width, 1) pixels times `scale`."""
+    longer = scale * max(pixels.shape[:2])
+    aspect = min(max(aspect, 1 / _LONGEST), _LONGEST)
+    height, width = (longer, longer * aspect) if aspect < 1 else (longer / aspect, longer)
+    return max(1, round(height)), max(1, round(width))
+
+
 def heat_layer(
-    size: tuple[int, int],
-    evidence_map: NDArray[np.float32],
-    scale: int = 3,
-    floor: float = 0.0,
+    size: tuple[int, int], evidence_map: NDArray[np.float32], floor: float = 0.0
 ) -> Image.Image:
     """The colours of `overlay` alone, to be laid over the radiograph elsewhere.
 
     Args:
-        size: (height, width) of the prepared image.
+        size: (height, width) of the picture.
         evidence_map: (rows, columns) log odds.
-        scale: Enlargement of the picture.
         floor: As in `overlay`.
 
     Returns:
-        An RGBA image of (height * scale, width * scale), transparent where nothing argues.
+        An RGBA image, transparent where nothing argues.
     """
-    colour, opacity = _paint(evidence_map - floor, (size[0] * scale, size[1] * scale))
+    colour, opacity = _paint(evidence_map - floor, size)
     return Image.fromarray((np.concatenate([colour, opacity * 255], axis=2) + 0.5).astype(np.uint8))
 
 

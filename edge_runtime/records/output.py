@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from edge_runtime.basics.files import hold_descriptor
+from edge_runtime.basics.files import APPEND, hold_descriptor
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.records.record import Record
 
@@ -56,8 +56,7 @@ class RecordWriter:
         self._language, self._before = language, before
         try:
             # Unbuffered: a line is either in the file or was refused, nothing waits to fail later.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._fd = os.open(path, flags, 0o666) if path else sys.stdout.fileno()
+            self._fd = os.open(path, APPEND, 0o666) if path else sys.stdout.fileno()
         except OSError as error:
             raise OutputError(f"cannot write results to {path}: {error.strerror}") from error
         status = os.fstat(self._fd)
@@ -73,7 +72,9 @@ class RecordWriter:
         if format_name == "csv" and self._length == 0:
             self._write_line(csv_line(CSV_COLUMNS))
         if format_name == "table":
-            self._write_line(f"{'decision':10} {'probability':>11}  source")
+            from edge_runtime.records.messages import table_head
+
+            self._write_line(table_head(language))
 
     def write(self, record: Record) -> None:
         """Append one record.
@@ -86,12 +87,10 @@ class RecordWriter:
             self._write_line(record.to_json())
         elif self._format == "csv":
             self._write_line(csv_line(_csv_cells(record)))
-        elif self._language == "en":
-            self._write_line(table_line(record))
         else:
-            from edge_runtime.records.messages import localised_line
+            from edge_runtime.records.messages import table_line
 
-            self._write_line(localised_line(record, self._language))
+            self._write_line(table_line(record, self._language))
 
     def sync(self) -> None:
         """Make sure that everything is on the disk, now.
@@ -177,12 +176,3 @@ def printable(line: str) -> str:
     if line.isprintable():
         return line
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
-
-
-def table_line(record: Record) -> str:
-    """One line for people."""
-    if record.error is not None:
-        return f"{record.status:10} {'':>11}  {record.error.message} [{record.error.code}]"
-    probability = "" if record.probability is None else f"{record.probability:.4f}"
-    flags = f"  [{', '.join(record.quality.flags)}]" if record.quality.flags else ""
-    return f"{record.decision or record.status:10} {probability:>11}  {record.source}{flags}"

@@ -129,6 +129,7 @@ class Examination:
     evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
     stages: Mapping[str, float] | None = None  # seconds by stage, in order: see STAGES
     evidence_floor: float = 0.0  # log odds that cells of normal images reach too: not shown
+    aspect: float = 1.0  # width of the film by its height, before it was prepared
 
 
 def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:

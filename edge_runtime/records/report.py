@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import html
 import math
 import os
@@ -14,12 +15,14 @@ from urllib.parse import quote
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.records.heatmap import overlay_jpeg
+from edge_runtime.records.figures import told_figures
+from edge_runtime.records.heatmap import has_heatmap, heat_png, plain_jpeg
 from edge_runtime.records.html_page import html_page
-from edge_runtime.records.messages import reasons, say
+from edge_runtime.records.messages import meaning, reasons, say, times_threshold, verdict
 from edge_runtime.records.record import Examination, Record
-from edge_runtime.statistics.estimates import Estimate
+from edge_runtime.statistics.odds import log_odds
 
+_SCALE_END = 7.0  # log odds at either end of the bar: 0.1 and 99.9 %
 PER_PAGE = 300  # results: some megabytes, which any browser opens
 
 # What the filter shows: the key of each kind of result, and that of its name.
@@ -32,20 +35,46 @@ _FILTERS = (
 )
 
 _STYLE = """
-:root { color-scheme: light dark }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem }
-.note { border-left: 4px solid #c60; padding: .5rem 1rem; background: #c602 }
-fieldset { border: 0; padding: 0; margin: 1rem 0; display: flex; flex-wrap: wrap; gap: .5rem }
-label { border: 1px solid #8886; border-radius: 99px; padding: .15rem .9rem; cursor: pointer }
+:root { color-scheme: light dark; --bad: #c5221f; --good: #1e7e44; --unsure: #9a6200; --not: #666 }
+@media (prefers-color-scheme: dark) {
+  :root { --bad: #ff8a80; --good: #7bd99a; --unsure: #ffc46b; --not: #aaa } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 1.5rem auto;
+  padding: 0 1rem }
+h1 { margin: 0 } header p { margin: .3rem 0 } .quiet { opacity: .8; font-size: .9rem }
+.note { border-left: 4px solid var(--unsure); padding: .3rem .8rem; margin: .6rem 0 }
+fieldset { border: 0; padding: 0; margin: .8rem 0; display: flex; flex-wrap: wrap; gap: .5rem }
+legend { float: left; padding: .15rem .5rem .15rem 0 }
+fieldset label { border: 1px solid #8886; border-radius: 99px; padding: .15rem .9rem;
+  cursor: pointer }
 label:has(:checked) { background: #36c; color: #fff } label:focus-within { outline: 3px solid #9bf }
 input { position: absolute; opacity: 0 }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(14rem, 1fr)); gap: 1rem }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1rem;
+  align-items: start }
 figure { margin: 0; border: 1px solid #8886; border-radius: 6px; overflow: hidden }
-img { width: 100%; display: block; aspect-ratio: 1; background: #000 }
+figure label { display: block; background: #000; cursor: zoom-in; position: relative }
+figure label:has(:checked) { position: fixed; inset: 0; z-index: 1; cursor: zoom-out;
+  background: #000 }
+figure img { display: block; width: 100%; height: auto; max-height: 22rem; object-fit: contain }
+figure img.heat { position: absolute; inset: 0; height: 100% }
+figure label:has(:checked) img { width: 100vw; height: 100vh; max-height: none }
+body:has(#heat-half:checked) img.heat { opacity: .5 }
+body:has(#heat-none:checked) img.heat { opacity: 0 }
 figcaption, .failed { padding: .5rem .75rem; overflow-wrap: anywhere }
-.pneumonia b { color: #d33 } .normal b { color: #2a6 } .uncertain b { color: #c80 }
-.failed { border: 1px solid #d33; border-radius: 6px; margin: .5rem 0 }
-.flags { font-size: .85em; color: #c60 }
+figcaption p { margin: .1rem 0 } figcaption h3 { font-size: 1rem; margin: 0; font-weight: 600 }
+.pneumonia .word { color: var(--bad) } .normal .word { color: var(--good) }
+.uncertain .word { color: var(--unsure) } .word { font-weight: 700; font-size: 1.1rem }
+.bar { position: relative; height: .8rem; border-radius: .4rem; background: #8883; margin: .3rem 0 }
+.bar i { position: absolute; top: 0; bottom: 0 }
+.bar .band { background: repeating-linear-gradient(45deg, #8888 0 3px, #8882 3px 7px) }
+.bar .cut { width: 2px; margin-left: -1px; top: -.25rem; bottom: -.25rem; background: currentColor }
+.bar .at { width: .8rem; margin-left: -.4rem; border-radius: 50%; background: var(--not) }
+.pneumonia .at { background: var(--bad) } .normal .at { background: var(--good) }
+.uncertain .at { background: var(--unsure) }
+.scale { display: inline-block; width: 5rem; height: .7rem; border-radius: .3rem;
+  background: linear-gradient(90deg, #ffeb50, #fd8d28, #c80a14) }
+details { margin: 1rem 0 } summary { cursor: pointer; font-weight: 600 }
+.failed { border: 1px solid #8886; border-radius: 6px; margin: .5rem 0 }
+.flags { font-size: .9em; color: var(--unsure) }
 nav { display: flex; flex-wrap: wrap; gap: .4rem; margin: 1rem 0 }
 nav > * { border: 1px solid #8886; border-radius: 6px; min-width: 2rem; padding: .2rem .5rem;
   text-align: center }
@@ -57,8 +86,19 @@ nav > * { border: 1px solid #8886; border-radius: 6px; min-width: 2rem; padding:
 
 
 @frozen
+class Made:
+    """What a report says of its making: with what, where and when."""
+
+    manifest: Manifest  # for the model's name, intended use and figures
+    point: OperatingPoint  # in force
+    engine: str
+    site: str | None = None  # name of the profile in force
+    at: datetime.datetime | None = None  # by default the time at which the report is begun
+
+
+@frozen
 class _Entry:
-    """One result in the spool; results without a probability come first, then the likeliest."""
+    """One result in the spool; the likeliest come first, results without a probability last."""
 
     order: float
     kind: str  # of _FILTERS
@@ -75,8 +115,7 @@ class Report:
     def __init__(
         self,
         path: str | os.PathLike[str],
-        manifest: Manifest,
-        point: OperatingPoint,
+        made: Made,
         title: str | None = None,
         notice: str | None = None,
         language: str = "en",
@@ -85,17 +124,17 @@ class Report:
 
         Args:
             path: Of its first page; further ones are called NAME-2.html and so on, beside it.
-            manifest: For the model's name, intended use and operating points.
-            point: The operating point in force.
+            made: What its head says.
             title: Heading; by default what such a page is called.
             notice: A warning to show on top ("synthetic images").
-            language: One of `messages.LANGUAGES`; the model's intended use is shown as its
-                manifest states it.
+            language: One of `messages.LANGUAGES`; where a manifest has no translation of the
+                model's intended use, that is shown as it states it.
 
         Raises:
             OSError: Nothing can be written there.
         """
-        self._path, self._manifest, self._point = os.fspath(path), manifest, point
+        self._path, self._made = os.fspath(path), made
+        self._at = made.at or datetime.datetime.now()
         self._title, self._notice = title or say("report.title", language), notice
         self._language = language
         self._entries: list[_Entry] = []
@@ -111,11 +150,11 @@ class Report:
         """
         record, language = examination.record, self._language
         if record.probability is None:
-            kind, order = "failed", -math.inf
-            text = f"<div class='result failed'>{html.escape(_reason(record, language))}</div>"
+            kind, order = "failed", math.inf
+            text = _failure(record, language)
         else:
             kind, order = str(record.decision), -record.probability
-            text = _card(examination, language)
+            text = _card(examination, self._made.point, language)
         data = text.encode("utf-8", "backslashreplace")
         self._entries.append(_Entry(order, kind, self._spool.tell(), len(data)))
         self._spool.write(data)
@@ -141,29 +180,43 @@ class Report:
     def _page(
         self, part: list[_Entry], screened: int, failed: int, paths: list[str], number: int
     ) -> str:
-        language = self._language
-        caution = f"{self._manifest.intended_use} {say('report.caution', language)}"
-        if language != "en":
-            caution = f"{say('notice', language)} {caution}"
-        summary = _summary(screened, failed, self._manifest, self._point, language)
+        language, escape = self._language, html.escape
         pages = _pages(paths, number, language)
+        counts = Counter(entry.kind for entry in part)
+        total = say("report.summary", language).format(screened=screened, failed=failed)
         parts = [
-            f"<h1>{html.escape(self._title)}</h1>",
-            f"<p class=note><strong>{html.escape(self._notice)}</strong></p>"
-            if self._notice
-            else "",
-            f"<p>{html.escape(summary)}</p>",
-            f"<p class=note>{html.escape(caution)}</p>",
+            f"<header><h1>{escape(self._title)}</h1>",
+            f"<p class=note><strong>{escape(self._notice)}</strong></p>" if self._notice else "",
+            f"<p>{escape(self._head())}</p>",
+            f"<p><strong>{escape(total)}</strong></p>",
+            f"<p class=note>{_use(self._made.manifest, language)}</p></header>",
+            _figures(self._made, language),
             pages,
-            _filter(Counter(entry.kind for entry in part), language),
-            *(self._text(entry) for entry in part if entry.kind == "failed"),
+            _filter(counts, language),
+            _overlay_choice(language),
             "<div class=cards>",
             *(self._text(entry) for entry in part if entry.kind != "failed"),
             "</div>",
-            pages,
         ]
-        body = "\n".join(text for text in parts if text)
+        if counts["failed"]:
+            # Open where there is nothing else to see.
+            state = " open" if counts["failed"] == len(part) else ""
+            told = say("report.not_screened", language).format(n=counts["failed"])
+            parts += [f"<details{state}><summary>{escape(told)}</summary>"]
+            parts += [self._text(entry) for entry in part if entry.kind == "failed"]
+            parts += ["</details>"]
+        body = "\n".join(text for text in [*parts, pages] if text)
         return html_page(self._title, body, _STYLE, language)
+
+    def _head(self) -> str:
+        made, language = self._made, self._language
+        model = f"{made.manifest.name} {made.manifest.version}"
+        told = [say("report.made", language).format(date=f"{self._at:%Y-%m-%d %H:%M}")]
+        if made.site:
+            told.append(say("report.site", language).format(site=made.site))
+        told.append(say("report.model", language).format(model=model, engine=made.engine))
+        told.append(say("report.point", language).format(point=made.point.name))
+        return "; ".join(told) + "."
 
     def _text(self, entry: _Entry) -> str:
         self._spool.seek(entry.offset)
@@ -173,14 +226,13 @@ class Report:
 def write_report(
     path: str | os.PathLike[str],
     examinations: Iterable[Examination],
-    manifest: Manifest,
-    point: OperatingPoint,
+    made: Made,
     title: str | None = None,
     notice: str | None = None,
     language: str = "en",
 ) -> list[str]:
     """A whole report at once, images ordered by probability, highest first; see `Report`."""
-    report = Report(path, manifest, point, title, notice, language)
+    report = Report(path, made, title, notice, language)
     for examination in examinations:
         report.add(examination)
     return report.write()
@@ -199,29 +251,26 @@ def _pages(paths: list[str], number: int, language: str) -> str:
     return f"<nav aria-label='{html.escape(say('report.pages', language))}'>{' '.join(shown)}</nav>"
 
 
-def _summary(
-    screened: int, failed: int, manifest: Manifest, point: OperatingPoint, language: str
-) -> str:
-    text = say("report.summary", language).format(
-        screened=screened,
-        failed=failed,
-        model=f"{manifest.name} {manifest.version}",
-        point=point.name,
-        threshold=f"{point.threshold:.4f}",
-    )
-    if any(point.name == known.name for known in manifest.operating_points):
-        text += "; " + say("report.known", language).format(
-            split=point.split,
-            sensitivity=_percent(point.sensitivity, language),
-            specificity=_percent(point.specificity, language),
-        )
-    return text + "."
+def _use(manifest: Manifest, language: str) -> str:
+    """HTML: what the model is for, in the reader's language where the manifest has it."""
+    use = html.escape(manifest.intended_use)
+    if language != "en":
+        translated = manifest.translations.get(language)
+        use = html.escape(translated) if translated else f"<span lang=en>{use}</span>"
+    notice, caution = (html.escape(say(key, language)) for key in ("notice", "report.caution"))
+    return f"<strong>{notice}</strong> {use} {caution}"
 
 
-def _percent(estimate: Estimate, language: str) -> str:
-    return say("report.interval", language).format(
-        value=f"{estimate.value:.1%}", low=f"{estimate.low:.1%}", high=f"{estimate.high:.1%}"
-    )
+def _figures(made: Made, language: str) -> str:
+    """HTML: what the operating point did, and on whose films; the worst of it always in sight."""
+    lines = [html.escape(line) for line in told_figures(made.manifest, made.point, language)]
+    if not lines:
+        return ""
+    rest = "".join(f"<li>{line}</li>" for line in lines[1:])
+    title = html.escape(say("figures.title", language))
+    more = f"<details><summary>{title}</summary><ol><li>{lines[0]}</li>{rest}</ol></details>"
+    name = html.escape(made.point.name)
+    return f"<p>{name}: {lines[0]}</p>" + (more if rest else "")
 
 
 def _filter(counts: Mapping[str, int], language: str) -> str:
@@ -236,29 +285,81 @@ def _filter(counts: Mapping[str, int], language: str) -> str:
     return f"<fieldset aria-label='{say('page.show', language)}'>{''.join(options)}</fieldset>"
 
 
+def _overlay_choice(language: str) -> str:
+    """Buttons that fade the colours, and what these are."""
+    options = [
+        f"<label><input type=radio name=heat id=heat-{key}{' checked' if key == 'full' else ''}>"
+        f"{html.escape(say(f'picture.{key}', language))}</label>"
+        for key in ("full", "half", "none")
+    ]
+    return (
+        f"<fieldset><legend>{html.escape(say('picture.colours', language))}</legend>"
+        f"{''.join(options)}</fieldset>"
+        f"<p class=quiet><span class=scale></span> "
+        f"{html.escape(say('picture.caption', language))}</p>"
+    )
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _reason(record: Record, language: str) -> str:
-    if record.error is not None and language == "en":
-        return record.error.message  # says more than the sentence for its code
-    refused = "" if record.error else f"{say('report.refused', language)}. "
-    return f"{record.source}: {refused}{reasons(record, language)}"
-
-
-def _card(examination: Examination, language: str) -> str:
-    record: Record = examination.record
-    picture = ""
-    if content := overlay_jpeg(examination, scale=2, quality=80):
-        data = base64.b64encode(content).decode()
-        told = html.escape(say("report.picture", language))
-        picture = f"<img alt='{told}' src='data:image/jpeg;base64,{data}'>"
-    flags = html.escape(reasons(record, language))
-    decision = html.escape(say(f"decision.{record.decision}", language))
+def _failure(record: Record, language: str) -> str:
+    """HTML: an image that has no decision, and why."""
+    told = [verdict(record, language), meaning(record, language), reasons(record, language)]
+    text = " ".join(html.escape(_capital(part)) for part in told[1:] if part)
     return (
-        f"<figure class='result {record.decision}'>{picture}<figcaption><b>{decision}</b> "
-        f"{record.probability:.4f}<br>{html.escape(record.source)}"
-        + (f"<br><span class=flags>{flags}</span>" if flags else "")
+        f"<div class='result failed'><b>{html.escape(record.source)}</b> "
+        f"({html.escape(told[0])}): {text}</div>"
+    )
+
+
+def _card(examination: Examination, point: OperatingPoint, language: str) -> str:
+    record: Record = examination.record
+    layers = ""
+    if has_heatmap(examination):
+        title = html.escape(say("picture.enlarge", language), quote=True)
+        alt = html.escape(say("page.radiograph", language), quote=True)
+        layers = (
+            f"<label title='{title}'><input type=checkbox aria-label='{title}'>"
+            f"<img alt='{alt}' src='{_data_url('jpeg', plain_jpeg(examination, 2, 80))}'>"
+            f"<img class=heat alt='' src='{_data_url('png', heat_png(examination, 0.5))}'>"
+            "</label>"
+        )
+    flags = html.escape(reasons(record, language))
+    return (
+        f"<figure class='result {record.decision}'>{layers}<figcaption>"
+        f"<p class=word>{html.escape(_capital(verdict(record, language)))}</p>"
+        f"{_bar(record, point, language)}"
+        f"<p>{html.escape(meaning(record, language))}</p>"
+        f"<h3>{html.escape(record.source)}</h3>"
+        + (f"<p class=flags>{flags}</p>" if flags else "")
         + "</figcaption></figure>"
     )
+
+
+def _bar(record: Record, point: OperatingPoint, language: str) -> str:
+    """HTML: where the score lies against the threshold, on a scale of log odds."""
+    assert record.probability is not None
+    told = say("score.bar", language).format(times=times_threshold(record))
+    band = ""
+    if point.uncertain:
+        low, high = map(place_on_scale, point.uncertain)
+        band = f"<i class=band style='left:{low:.1f}%;width:{high - low:.1f}%'></i>"
+    at, cut = place_on_scale(record.probability), place_on_scale(record.threshold)
+    short = say("score.times", language).format(times=times_threshold(record))
+    return (
+        f"<div class=bar role=img title='{html.escape(told, quote=True)}' "
+        f"aria-label='{html.escape(told, quote=True)}'>{band}"
+        f"<i class=cut style='left:{cut:.1f}%'></i><i class=at style='left:{at:.1f}%'></i></div>"
+        f"<p class=quiet>{html.escape(short)}</p>"
+    )
+
+
+def place_on_scale(probability: float) -> float:
+    """0 to 100: where it lies on a scale of log odds, 50 % in the middle; app.js has the same."""
+    return min(max(50 + 50 * log_odds(probability) / _SCALE_END, 0.0), 100.0)
+
+
+def _data_url(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

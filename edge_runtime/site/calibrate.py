@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
@@ -31,13 +32,15 @@ from edge_runtime.site.thresholds import (
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, calibration_bins, proportion
 from edge_runtime.statistics.odds import log_odds, probabilities
+from edge_runtime.statistics.odds import probability as probability_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_POSITIVE = frozenset({"1", "pneumonia", "positive", "yes", "true"})
-_NEGATIVE = frozenset({"0", "normal", "negative", "no", "false"})
+_POSITIVE = frozenset({"1", "1.0", "1,0", "pneumonia", "positive", "yes", "true"})
+_NEGATIVE = frozenset({"0", "0.0", "0,0", "normal", "negative", "no", "false"})
 _BINS = 10
+_MOST_ROWS = 2000
 
 
 @frozen
@@ -73,9 +76,10 @@ class SiteCalibration:
     temperature_refitted: bool
     rows: tuple[ThresholdRow, ...]
     bins: tuple[CalibrationBin, ...]
-    bundled: tuple[tuple[str, ThresholdRow], ...]  # what the bundle's own points would do here
+    # What the bundle's own points would do here, their thresholds in the scale of `temperature`.
+    bundled: tuple[tuple[str, ThresholdRow], ...]
     strata: tuple[Stratum, ...]
-    policy: str | None
+    policy: Policy | None
     refusal: str | None  # why no threshold was chosen
     profile: SiteProfile | None
 
@@ -103,7 +107,7 @@ def read_labels(path: str, folder: str, strata: Sequence[str]) -> list[LabelledI
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file, delimiter=_separator(file)))
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidValueError(f"{path}: {error}") from error
     wanted = {"file", "label", *strata}
@@ -137,10 +141,23 @@ def calibrate(
     costs: tuple[float, float] | None = None,
     name: str = "site",
     workers: int = 1,
+    refit: bool = True,
 ) -> SiteCalibration:
     """Screen the images and measure everything.
 
     Images that the quality gate refuses are left out and counted: the device would refuse them.
+    Every threshold in the result is in one scale, that of `temperature`.
+
+    Args:
+        screener: Judges them.
+        labelled: The images.
+        prevalence: Share of disease among the people who will be screened.
+        policy: Chooses a threshold.
+        costs: Of a missed case and of a false alarm.
+        name: What the profile is called.
+        workers: Threads.
+        refit: Whether a temperature may be fitted here, where there are images enough. Only for a
+            profile that is kept: without one, `--threshold` takes probabilities of the bundle's.
 
     Raises:
         InvalidValueError: Fewer than MIN_OF_EACH images of either kind could be screened, or the
@@ -151,7 +168,7 @@ def calibrate(
     found = _screen(screener, labelled, workers)
     positive, scores = found.positive, found.scores
     positives = int(positive.sum())
-    refitted = min(positives, len(positive) - positives) >= MIN_FOR_TEMPERATURE
+    refitted = refit and min(positives, len(positive) - positives) >= MIN_FOR_TEMPERATURE
     temperature = round(fit_temperature(scores, positive), 4) if refitted else screener.temperature
     probability = np.round(probabilities(scores / temperature), 8)
     chosen, refusal = None, None
@@ -199,21 +216,32 @@ def calibrate(
     before = np.round(probabilities(scores / screener.temperature), 8)
     return SiteCalibration(
         unreadable=found.unreadable,
-        rows=table_of_thresholds(positive, probability, prevalence, costs),
+        rows=table_of_thresholds(positive, probability, prevalence, costs, _MOST_ROWS),
         bins=tuple(
             CalibrationBin(b.images, b.mean_probability, proportion(b.positives, b.images))
             for b in calibration_bins(positive, probability, _BINS)
         ),
         bundled=tuple(
-            (p.name, row_at(positive, before, p.threshold, prevalence, costs))
+            (
+                p.name,
+                dataclasses.replace(
+                    row_at(positive, before, p.threshold, prevalence, costs),
+                    threshold=_rescaled(p.threshold, screener.temperature / temperature),
+                ),
+            )
             for p in manifest.operating_points
             if p.uncertain is None
         ),
-        policy=policy.describe() if policy else None,
+        policy=policy,
         refusal=refusal,
         profile=profile,
         **common,
     )
+
+
+def _rescaled(threshold: float, factor: float) -> float:
+    """A probability whose log odds are multiplied: the same threshold at another temperature."""
+    return round(probability_of(log_odds(threshold) * factor), 8)
 
 
 def _screen(screener: Screener, labelled: Sequence[LabelledImage], workers: int) -> _Screened:
@@ -252,7 +280,9 @@ def render_text(result: SiteCalibration) -> str:
         f"disease; {result.refused} refused by the quality gate, {result.unreadable} unreadable",
         f"AUC {result.auc}; temperature {result.temperature:.3f}"
         + (" (fitted here)" if result.temperature_refitted else " (the bundle's: too few images)"),
-        f"at a prevalence of {result.prevalence:.1%}, per 1,000 screened:",
+        f"at a prevalence of {result.prevalence:.1%}, per 1,000 screened; thresholds are "
+        "probabilities as records show them "
+        + ("with --site and this profile:" if result.profile else "without --site:"),
         "",
         f"{'':12} {'threshold':>9} {'sensitivity':>25} {'specificity':>25} {'found':>6} "
         f"{'missed':>6} {'referred':>8} {'PPV':>6} {'NPV':>6}",
@@ -264,15 +294,15 @@ def render_text(result: SiteCalibration) -> str:
         lines.append(
             f"{name:12} {row.threshold:9.4f} {row.sensitivity!s:>25} {row.specificity!s:>25} "
             f"{row.found_per_1000.value:6.1f} {row.missed_per_1000.value:6.1f} "
-            f"{row.referred_per_1000.value:8.1f} {row.ppv.value:6.3f} {row.npv.value:6.4f}"
+            f"{row.referred_per_1000.value:8.1f} {told(row.ppv, 3):>6} {told(row.npv, 4):>6}"
         )
     lines.append("")
     for stratum in result.strata:
         auc = f"AUC {stratum.auc}" if stratum.auc else "AUC needs both kinds"
         lines.append(
             f"{stratum.column} = {stratum.value}: {stratum.images} images, {stratum.positives} "
-            f"with disease, {auc}, sensitivity {stratum.sensitivity}, specificity "
-            f"{stratum.specificity}"
+            f"with disease, {auc}, sensitivity {stratum.sensitivity or '–'}, specificity "
+            f"{stratum.specificity or '–'}"
         )
     lines.append("images needed, of each kind, for an interval of +-2, 5 and 10 points around 0.9:")
     needed = (str(images_for_precision(0.9, w)) for w in (0.02, 0.05, 0.1))
@@ -280,5 +310,17 @@ def render_text(result: SiteCalibration) -> str:
     if result.policy:
         chosen = result.profile.chosen.threshold if result.profile else None
         outcome = f"threshold {chosen:.6f}" if chosen is not None else f"REFUSED: {result.refusal}"
-        lines.append(f"policy: {result.policy}: {outcome}")
+        lines.append(f"policy: {result.policy.describe()}: {outcome}")
     return "\n".join(lines) + "\n"
+
+
+def told(estimate: Estimate | None, digits: int) -> str:
+    """A number for people; a dash for what nothing says anything about."""
+    return "–" if estimate is None else f"{estimate.value:.{digits}f}"
+
+
+def _separator(file: TextIO) -> str:
+    """What separates the columns: a comma, or a semicolon or tab, as spreadsheets write them."""
+    head = file.readline()
+    file.seek(0)
+    return max(",;\t", key=head.count)

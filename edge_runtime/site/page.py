@@ -2,155 +2,302 @@
 
 from __future__ import annotations
 
+import csv
 import html
-from collections.abc import Sequence
+import io
+import math
+from collections.abc import Callable, Sequence
 
 from edge_runtime.bundle.site_profile import ThresholdRow
+from edge_runtime.records.figures import told_share
 from edge_runtime.records.html_page import html_page
-from edge_runtime.site.calibrate import SiteCalibration
+from edge_runtime.records.messages import say
+from edge_runtime.site.calibrate import SiteCalibration, told
+from edge_runtime.site.thresholds import Policy
+from edge_runtime.statistics.estimates import Estimate
 
-_SIZE, _MARGIN = 300, 40
+_MOST_SHOWN = 15  # thresholds in the page's table
+_MARGIN = 40
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 1.5rem auto }
-table { border-collapse: collapse; display: block; overflow-x: auto }
-td, th { border-bottom: 1px solid #ddd; padding: .2rem .6rem; text-align: right }
+:root { color-scheme: light dark; --line: #8886; --good: #1e7e44; --bad: #c5221f }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1.5rem auto;
+  padding: 0 1rem }
+.wide { overflow-x: auto } table { border-collapse: collapse }
+td, th { border-bottom: 1px solid var(--line); padding: .2rem .6rem; text-align: right }
 td, th { white-space: nowrap; font-variant-numeric: tabular-nums }
-.big { font-size: 1.2rem; border-left: 5px solid #1b6e3c; padding-left: .8rem }
-.refused { border-color: #b3261e }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem } svg text { font: 11px system-ui, sans-serif }
-.chosen { background: #e7f3ea }
+.quiet { opacity: .8; font-size: .9rem }
+.big { font-size: 1.2rem; border-left: 5px solid var(--good); padding-left: .8rem }
+.refused { border-color: var(--bad) }
+.plots { display: flex; flex-wrap: wrap; gap: 1rem }
+svg { max-width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif }
+svg text { fill: currentColor }
+.chosen { background: #1e7e4433; font-weight: 600 }
 """
+# Of the curves over the threshold: key, colour, dashes, value.
+_CURVES: tuple[tuple[str, str, str, Callable[[ThresholdRow], float]], ...] = (
+    ("site.sensitivity", "#c5221f", "", lambda row: row.sensitivity.value),
+    ("site.specificity", "#1e7e44", "", lambda row: row.specificity.value),
+    ("site.ppv", "#1f5fa8", "6 3", lambda row: row.ppv.value if row.ppv else math.nan),
+    ("site.referred", "#9a6200", "2 3", lambda row: row.referred_per_1000.value / 1000),
+)
 
 
-def render_page(result: SiteCalibration) -> str:
-    """The page."""
+def render_page(result: SiteCalibration, table: str, language: str = "en") -> str:
+    """The page.
+
+    Args:
+        result: What was measured.
+        table: Name of the file beside it that has `whole_table`.
+        language: One of `messages.LANGUAGES`.
+    """
     chosen = result.profile.chosen if result.profile else None
+    title = say("site.title", language).format(name=result.name)
+    told_images = say("site.images", language).format(
+        images=result.images,
+        positives=result.positives,
+        refused=result.refused,
+        unreadable=result.unreadable,
+        auc=_estimate(result.auc.value, result.auc.low, result.auc.high, language),
+    )
+    model = say("report.model", language).format(model=result.model, engine=result.engine)
+    scale = "site.scale_profile" if result.profile else "site.scale_bundle"
+    around = say("site.around", language).format(prevalence=f"{result.prevalence:.1%}")
     parts = [
-        f"<h1>Site calibration: {html.escape(result.name)}</h1>",
-        "<p>Screening support, not a diagnosis. These figures hold for patients like those of the "
-        "labelled images, for this model and this engine.</p>",
-        f"<p>{html.escape(result.model)} on {html.escape(result.engine)}. {result.images} images, "
-        f"{result.positives} with disease; {result.refused} refused by the quality gate, "
-        f"{result.unreadable} unreadable. AUC {result.auc}.</p>",
-        _verdict(result, chosen),
+        f"<h1>{html.escape(title)}</h1>",
+        f"<p><strong>{_text('notice', language)}</strong> {_text('site.holds', language)}</p>",
+        f"<p>{html.escape(_capital(model))}. {html.escape(told_images)}</p>",
+        _verdict(result, chosen, language),
         "<div class='plots'>",
-        _roc(result.rows, chosen),
-        _by_threshold(result.rows, chosen),
-        _calibration(result),
+        _by_threshold(result.rows, chosen, language),
+        _roc(result.rows, chosen, language),
+        _calibration(result, language),
         "</div>",
-        "<h2>The bundle's own operating points, here</h2>",
-        _table([(name, row) for name, row in result.bundled]),
+        f"<h2>{html.escape(around)}</h2>",
+        f"<p class=quiet>{_text(scale, language)}</p>",
+        _table([("", row) for row in _around(result.rows, chosen)], chosen, language),
+        f"<p class=quiet>{html.escape(_capital(say('site.of_1000', language)))}. "
+        f"{html.escape(say('site.whole', language).format(file=table))}</p>",
+        f"<h2>{_text('site.points', language)}</h2>",
+        _table(list(result.bundled), None, language),
+        _strata(result, language),
     ]
-    if result.strata:
-        head = ("group", "images", "with disease", "AUC", "sensitivity", "specificity")
-        parts.append("<h2>By group</h2><table><tr>" + "".join(f"<th>{h}</th>" for h in head))
-        for s in result.strata:
-            cells = [f"{s.column} = {s.value}", s.images, s.positives, s.auc or ""]
-            cells += [s.sensitivity, s.specificity]
-            text = "".join(f"<td>{html.escape(str(c))}</td>" for c in cells)
-            parts.append(f"<tr>{text}</tr>")
-        parts.append("</table>")
-    parts += [
-        f"<h2>Every threshold, at a prevalence of {result.prevalence:.1%}</h2>",
-        _table([("", row) for row in result.rows], chosen),
-    ]
-    return html_page(f"Site calibration: {result.name}", "\n".join(parts), _STYLE)
+    return html_page(title, "\n".join(parts), _STYLE, language)
 
 
-def _verdict(result: SiteCalibration, chosen: ThresholdRow | None) -> str:
-    if result.policy is None:
-        return "<p class='big'>No policy was given, so no threshold was chosen.</p>"
-    policy = html.escape(result.policy)
-    if chosen is None:
-        reason = html.escape(result.refusal or "")
-        return f"<p class='big refused'>No threshold for: {policy}.<br>{reason}</p>"
-    return (
-        f"<p class='big'>{policy}: <b>{chosen.threshold:.4f}</b>.<br>Of 1,000 people screened, "
-        f"{chosen.referred_per_1000:.0f} are referred, {chosen.found_per_1000:.0f} of them "
-        f"rightly, and {chosen.missed_per_1000:.0f} cases are missed.</p>"
+def whole_table(result: SiteCalibration, language: str = "en") -> str:
+    """Every threshold as CSV, with separators and decimal marks as the language's spreadsheets."""
+    buffer = io.StringIO()
+    english = language == "en"
+    writer = csv.writer(buffer, delimiter="," if english else ";")
+    keys = ("threshold", "sensitivity", "specificity", "ppv", "npv")
+    head = [say(f"site.{key}", language) for key in keys]
+    counts = ("found", "missed", "referred", "cost")
+    writer.writerow(
+        [*head, "TP", "FP", "TN", "FN", *(say(f"site.{key}", language) for key in counts)]
+    )
+    for r in result.rows:
+        estimates = (r.sensitivity, r.specificity, r.ppv, r.npv)
+        per_1000 = (r.found_per_1000, r.missed_per_1000, r.referred_per_1000, r.cost_per_1000)
+        cells = [f"{r.threshold:.8f}", *(_number(e, 4) for e in estimates)]
+        cells += map(str, (r.true_positive, r.false_positive, r.true_negative, r.false_negative))
+        cells += [_number(e, 1) for e in per_1000]
+        writer.writerow(cells if english else [cell.replace(".", ",") for cell in cells])
+    return buffer.getvalue()
+
+
+def _number(estimate: Estimate | None, digits: int) -> str:
+    return "" if estimate is None else f"{estimate.value:.{digits}f}"
+
+
+def _text(key: str, language: str) -> str:
+    return html.escape(say(key, language))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _estimate(value: float, low: float, high: float, language: str) -> str:
+    return say("report.interval", language).format(
+        value=f"{value:.3f}", low=f"{low:.3f}", high=f"{high:.3f}"
     )
 
 
-def _table(rows: Sequence[tuple[str, ThresholdRow]], chosen: ThresholdRow | None = None) -> str:
-    head = (
-        "", "threshold", "TP", "FP", "TN", "FN", "sensitivity", "specificity", "PPV", "NPV",
-        "found", "missed", "referred", "cost",
-    )  # fmt: skip
-    lines = ["<table><tr>" + "".join(f"<th>{h}</th>" for h in head) + "</tr>"]
+def told_policy(policy: Policy, language: str) -> str:
+    """How a threshold is chosen, in a sentence."""
+    if policy.min_sensitivity is not None:
+        text = say("site.policy_sensitivity", language)
+        return text.format(value=f"{policy.min_sensitivity:g}")
+    if policy.max_referred_per_1000 is not None:
+        text = say("site.policy_referred", language)
+        return text.format(value=f"{policy.max_referred_per_1000:g}")
+    return say("site.policy_cost", language).format(
+        missed=f"{policy.cost_missed:g}", alarm=f"{policy.cost_false_alarm:g}"
+    )
+
+
+def _verdict(result: SiteCalibration, chosen: ThresholdRow | None, language: str) -> str:
+    if result.policy is None:
+        return f"<p class='big'>{_text('site.no_policy', language)}</p>"
+    policy = told_policy(result.policy, language)
+    if chosen is None:
+        refused = say("site.refused", language).format(policy=policy)
+        return f"<p class='big refused'>{html.escape(refused)}</p>"
+    text = say("site.chosen", language).format(policy=policy, threshold=f"{chosen.threshold:.4f}")
+    per_1000 = say("site.per_1000", language).format(
+        referred=f"{chosen.referred_per_1000.value:.0f}",
+        found=f"{chosen.found_per_1000.value:.0f}",
+        missed=f"{chosen.missed_per_1000.value:.0f}",
+    )
+    return f"<p class='big'>{html.escape(text)}<br>{html.escape(per_1000)}</p>"
+
+
+def _around(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None) -> Sequence[ThresholdRow]:
+    """At most 15 rows: the chosen one and others, evenly over those of use on either side."""
+    if chosen is None:
+        places = [round(i * (len(rows) - 1) / (_MOST_SHOWN - 1)) for i in range(_MOST_SHOWN)]
+        return [rows[place] for place in sorted(set(places))]
+    below = [row for row in rows if row.threshold < chosen.threshold]
+    above = [row for row in rows if row.threshold > chosen.threshold]
+    half = _MOST_SHOWN // 2
+    return [*_spread(below[::-1], half)[::-1], chosen, *_spread(above, half)]
+
+
+def _spread(rows: list[ThresholdRow], count: int) -> list[ThresholdRow]:
+    """At most `count` of them, the first ones closer together than the last ones."""
+    if len(rows) <= count:
+        return rows
+    places = {round((len(rows) - 1) * ((i + 1) / count) ** 2) for i in range(count)}
+    return [rows[place] for place in sorted(places)]
+
+
+def _table(
+    rows: Sequence[tuple[str, ThresholdRow]], chosen: ThresholdRow | None, language: str
+) -> str:
+    keys = ["threshold", "sensitivity", "specificity", "ppv", "npv", "found", "missed", "referred"]
+    costs = any(row.cost_per_1000 for _, row in rows)
+    keys += ["cost"] if costs else []
+    named = any(name for name, _ in rows)
+    head = [""] * named + [say(f"site.{key}", language) for key in keys]
+    lines = ["<div class=wide><table><tr>" + "".join(f"<th>{html.escape(h)}</th>" for h in head)]
     for name, r in rows:
-        cells = (
-            html.escape(name), f"{r.threshold:.4f}", r.true_positive, r.false_positive,
-            r.true_negative, r.false_negative, f"{r.sensitivity:.3f}", f"{r.specificity:.3f}",
-            f"{r.ppv:.3f}", f"{r.npv:.3f}", f"{r.found_per_1000:.0f}", f"{r.missed_per_1000:.0f}",
-            f"{r.referred_per_1000:.0f}",
-            "" if r.cost_per_1000 is None else f"{r.cost_per_1000:.0f}",
-        )  # fmt: skip
+        cells = [html.escape(name)] if named else []
+        cells += [f"{r.threshold:.4f}"]
+        cells += [told_share(e, language) for e in (r.sensitivity, r.specificity)]
+        cells += [told(r.ppv, 3), told(r.npv, 3)]
+        per_1000 = (r.found_per_1000, r.missed_per_1000, r.referred_per_1000)
+        cells += [f"{e.value:.0f}" for e in per_1000]
+        cells += [f"{r.cost_per_1000.value:.0f}"] if r.cost_per_1000 else []
         mark = " class='chosen'" if chosen and chosen.threshold == r.threshold else ""
         lines.append(f"<tr{mark}>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
-    return "\n".join([*lines, "</table>"])
+    return "\n".join([*lines, "</table></div>"])
 
 
-def _roc(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None) -> str:
-    points = [(1 - r.specificity.value, r.sensitivity.value) for r in rows]
-    body = [_line([(0, 0), *sorted(points), (1, 1)], "#1f5fa8"), _line([(0, 0), (1, 1)], "#ccc")]
-    if chosen:
-        body.append(_dot(1 - chosen.specificity.value, chosen.sensitivity.value))
-    return _frame("ROC", "1 - specificity", "sensitivity", body)
+def _strata(result: SiteCalibration, language: str) -> str:
+    if not result.strata:
+        return ""
+    keys = ("group", "count")
+    head = [say(f"site.{key}", language) for key in keys] + ["AUC"]
+    head += [say(f"site.{key}", language) for key in ("sensitivity", "specificity")]
+    lines = [f"<h2>{_text('site.groups', language)}</h2><div class=wide><table><tr>"]
+    lines += [f"<th>{html.escape(h)}</th>" for h in head]
+    for s in result.strata:
+        auc = _estimate(s.auc.value, s.auc.low, s.auc.high, language) if s.auc else "–"
+        cells = [f"{s.column} = {s.value}", f"{s.images}, {s.positives}", auc]
+        shares = (s.sensitivity, s.specificity)
+        cells += ["–" if e is None else told_share(e, language) for e in shares]
+        lines.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
+    return "".join([*lines, "</table></div>"])
 
 
-def _by_threshold(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None) -> str:
-    body = [
-        _line([(r.threshold, r.sensitivity.value) for r in rows], "#b3261e"),
-        _line([(r.threshold, r.specificity.value) for r in rows], "#1b6e3c"),
-        f"<text x='{_x(0.55)}' y='{_y(0.12)}' fill='#b3261e'>sensitivity</text>",
-        f"<text x='{_x(0.55)}' y='{_y(0.05)}' fill='#1b6e3c'>specificity</text>",
-    ]
-    if chosen:
-        body.append(_line([(chosen.threshold, 0), (chosen.threshold, 1)], "#666"))
-    return _frame("What a threshold trades", "threshold", "", body)
+class _Plot:
+    """A square or wide plot of values from 0 to 1 on either axis."""
 
+    def __init__(self, title: str, x: str, y: str, width: int = 300, height: int = 300) -> None:
+        self._title, self._names, self._size = title, (x, y), (width, height)
+        self._body: list[str] = []
 
-def _calibration(result: SiteCalibration) -> str:
-    body = [_line([(0, 0), (1, 1)], "#ccc")]
-    for b in result.bins:
-        body.append(
-            _line([(b.mean_probability, b.share.low), (b.mean_probability, b.share.high)], "#888")
+    def line(self, points: Sequence[tuple[float, float]], colour: str, dashes: str = "") -> None:
+        shown = [point for point in points if not any(map(math.isnan, point))]
+        text = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in shown)
+        dashes = f" stroke-dasharray='{dashes}'" if dashes else ""
+        self._body.append(
+            f"<polyline points='{text}' fill='none' stroke='{colour}' stroke-width='1.8'{dashes}/>"
         )
-        body.append(_dot(b.mean_probability, b.share.value))
-    return _frame("Calibration, on these images", "probability", "share with disease", body)
+
+    def dot(self, x: float, y: float) -> None:
+        self._body.append(
+            f"<circle cx='{self._x(x):.1f}' cy='{self._y(y):.1f}' r='4' fill='#1f5fa8'/>"
+        )
+
+    def name(self, x: float, y: float, text: str, colour: str) -> None:
+        self._body.append(
+            f"<text x='{self._x(x):.0f}' y='{self._y(y):.0f}' style='fill:{colour}'>"
+            f"{html.escape(text)}</text>"
+        )
+
+    def svg(self) -> str:
+        width, height = (side + 2 * _MARGIN for side in self._size)
+        ticks = []
+        for v in (0, 0.5, 1):
+            x, y = f"{self._x(v):.0f}", f"{self._y(0) + 15:.0f}"
+            ticks.append(f"<text x='{x}' y='{y}' text-anchor='middle'>{v:g}</text>")
+            x, y = f"{self._x(0) - 5:.0f}", f"{self._y(v) + 4:.0f}"
+            ticks.append(f"<text x='{x}' y='{y}' text-anchor='end'>{v:g}</text>")
+        title, x, y = (html.escape(text, quote=True) for text in (self._title, *self._names))
+        return (
+            f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' role='img' "
+            f"aria-label='{title}'>"
+            f"<text x='{width / 2}' y='18' text-anchor='middle' font-weight='bold'>{title}</text>"
+            f"<rect x='{_MARGIN}' y='{_MARGIN}' width='{self._size[0]}' height='{self._size[1]}' "
+            f"fill='none' stroke='#8888'/>{''.join(ticks + self._body)}"
+            f"<text x='{width / 2}' y='{height - 6}' text-anchor='middle'>{x}</text>"
+            f"<text x='12' y='{height / 2}' text-anchor='middle' "
+            f"transform='rotate(-90 12 {height / 2})'>{y}</text></svg>"
+        )
+
+    def _x(self, value: float) -> float:
+        return _MARGIN + value * self._size[0]
+
+    def _y(self, value: float) -> float:
+        return _MARGIN + (1 - value) * self._size[1]
 
 
-def _frame(title: str, x: str, y: str, body: list[str]) -> str:
-    side = _SIZE + 2 * _MARGIN
-    ticks = "".join(
-        f"<text x='{_x(v)}' y='{_y(0) + 14}' text-anchor='middle'>{v:g}</text>"
-        f"<text x='{_x(0) - 5}' y='{_y(v) + 4}' text-anchor='end'>{v:g}</text>"
-        for v in (0, 0.5, 1)
+def _by_threshold(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None, language: str) -> str:
+    plot = _Plot(say("site.trade", language), say("site.threshold", language), "", 620)
+    for place, (key, colour, dashes, value) in enumerate(_CURVES):
+        plot.line([(row.threshold, value(row)) for row in rows], colour, dashes)
+        plot.name(0.02 + 0.25 * place, 1.03, say(key, language), colour)
+    if chosen:
+        plot.line([(chosen.threshold, 0), (chosen.threshold, 1)], "#888", "4 4")
+        for _, _, _, value in _CURVES:
+            if not math.isnan(value(chosen)):
+                plot.dot(chosen.threshold, value(chosen))
+    return plot.svg()
+
+
+def _roc(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None, language: str) -> str:
+    plot = _Plot(
+        say("site.roc", language),
+        f"1 - {say('site.specificity', language)}",
+        say("site.sensitivity", language),
     )
-    return (
-        f"<svg width='{side}' height='{side}' role='img' aria-label='{title}'>"
-        f"<text x='{side / 2}' y='16' text-anchor='middle' font-weight='bold'>{title}</text>"
-        f"<rect x='{_x(0)}' y='{_y(1)}' width='{_SIZE}' height='{_SIZE}' fill='none' "
-        "stroke='#bbb'/>"
-        f"{ticks}{''.join(body)}"
-        f"<text x='{side / 2}' y='{side - 6}' text-anchor='middle'>{x}</text>"
-        f"<text x='12' y='{side / 2}' text-anchor='middle' "
-        f"transform='rotate(-90 12 {side / 2})'>{y}</text></svg>"
+    points = sorted((1 - r.specificity.value, r.sensitivity.value) for r in rows)
+    plot.line([(0, 0), *points, (1, 1)], "#1f5fa8")
+    plot.line([(0, 0), (1, 1)], "#8888")
+    if chosen:
+        plot.dot(1 - chosen.specificity.value, chosen.sensitivity.value)
+    return plot.svg()
+
+
+def _calibration(result: SiteCalibration, language: str) -> str:
+    plot = _Plot(
+        say("site.calibration", language),
+        say("site.probability", language),
+        say("site.share", language),
     )
-
-
-def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
-    text = " ".join(f"{_x(x):.1f},{_y(y):.1f}" for x, y in points)
-    return f"<polyline points='{text}' fill='none' stroke='{colour}' stroke-width='1.5'/>"
-
-
-def _dot(x: float, y: float) -> str:
-    return f"<circle cx='{_x(x):.1f}' cy='{_y(y):.1f}' r='4' fill='#1f5fa8'/>"
-
-
-def _x(value: float) -> float:
-    return _MARGIN + value * _SIZE
-
-
-def _y(value: float) -> float:
-    return _MARGIN + (1 - value) * _SIZE
+    plot.line([(0, 0), (1, 1)], "#8888")
+    for b in result.bins:
+        plot.line([(b.mean_probability, b.share.low), (b.mean_probability, b.share.high)], "#888")
+        plot.dot(b.mean_probability, b.share.value)
+    return plot.svg()

@@ -125,19 +125,19 @@ def _sum(one: tuple[float, Estimate], other: tuple[float, Estimate]) -> Estimate
     return Estimate(value, max(0.0, value - down), value + up)
 
 
-def _ppv(counts, prevalence: float) -> Estimate:  # type: ignore[no-untyped-def]
+def _ppv(counts, prevalence: float) -> Estimate | None:  # type: ignore[no-untyped-def]
     sick = counts.true_positive + counts.false_negative
     healthy = counts.true_negative + counts.false_positive
     return _predictive(counts.true_positive, sick, counts.false_positive, healthy, prevalence)
 
 
-def _npv(counts, prevalence: float) -> Estimate:  # type: ignore[no-untyped-def]
+def _npv(counts, prevalence: float) -> Estimate | None:  # type: ignore[no-untyped-def]
     sick = counts.true_positive + counts.false_negative
     healthy = counts.true_negative + counts.false_positive
     return _predictive(counts.true_negative, healthy, counts.false_negative, sick, 1 - prevalence)
 
 
-def _predictive(right: int, of: int, wrong: int, other: int, share: float) -> Estimate:
+def _predictive(right: int, of: int, wrong: int, other: int, share: float) -> Estimate | None:
     """Share * p / (share * p + (1 - share) * q), p = right / of, q = wrong / other.
 
     The interval is symmetric on the logit scale; with no count in a cell, the cells are taken with
@@ -145,7 +145,9 @@ def _predictive(right: int, of: int, wrong: int, other: int, share: float) -> Es
     """
     p, q = right / of, wrong / other
     denominator = share * p + (1 - share) * q
-    value = share * p / denominator if denominator > 0 else math.nan
+    if denominator == 0:
+        return None
+    value = share * p / denominator
     z = Z_95
     if 0 in (right, wrong) or right == of or wrong == other:
         p, q = (right + z * z / 2) / (of + z * z), (wrong + z * z / 2) / (other + z * z)
@@ -153,8 +155,6 @@ def _predictive(right: int, of: int, wrong: int, other: int, share: float) -> Es
     centre = math.log(share * p / ((1 - share) * q)) if 0 < share < 1 else math.inf
     half = z * math.sqrt((1 - p) / (p * of) + (1 - q) / (q * other))
     low, high = (odds.probability(centre + sign * half) for sign in (-1, 1))
-    if math.isnan(value):
-        return Estimate(math.nan, 0.0, 1.0)
     return Estimate(value, min(low, value), max(high, value))
 
 
@@ -222,8 +222,8 @@ def strata_of(
                     len(label),
                     int(label.sum()),
                     auc_interval(label, score) if both else None,
-                    proportion(hit, int(label.sum())),
-                    proportion(clear, int((label == 0).sum())),
+                    proportion(hit, int(label.sum())) if label.any() else None,
+                    proportion(clear, int((label == 0).sum())) if not label.all() else None,
                 )
             )
     return tuple(found)

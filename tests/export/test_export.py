@@ -14,6 +14,12 @@ import pytest
 
 from edge_runtime import Screener
 from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.engines import onnxruntime as engine_module
+from edge_runtime.engines.signed_weights import (
+    has_signed_weights,
+    kernels_saturate,
+    with_unsigned_weights,
+)
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
@@ -120,14 +126,50 @@ def test_the_tflite_model_is_integer_throughout(smoke_bundle: Path) -> None:
     assert detail["quantization"] == (1 / 128, 128)
 
 
-def test_the_onnx_weights_are_unsigned_because_signed_ones_saturate(smoke_bundle: Path) -> None:
+def test_the_onnx_weights_are_signed_and_can_be_made_unsigned(smoke_bundle: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    graph = onnx.load(str(smoke_bundle / "model.onnx")).graph
-    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    types = {t.data_type for t in graph.initializer if t.name.endswith("_quantized")}
-    # int32 are the biases
-    assert types <= {onnx.TensorProto.UINT8, onnx.TensorProto.INT32}
-    assert onnx.TensorProto.UINT8 in types
+    signed = (smoke_bundle / "model.onnx").read_bytes()
+    assert has_signed_weights(signed)
+    unsigned = with_unsigned_weights(signed)
+    assert not has_signed_weights(unsigned) and len(unsigned) == len(signed)
+    before, after = onnx.load_from_string(signed), onnx.load_from_string(unsigned)
+    onnx.checker.check_model(after)
+    kinds = onnx.TensorProto
+    assert before.graph.input[0].type.tensor_type.elem_type == kinds.UINT8
+    changed = 0
+    for one, other in zip(before.graph.initializer, after.graph.initializer, strict=True):
+        values, moved = map(onnx.numpy_helper.to_array, (one, other))
+        if one.data_type == kinds.INT8:
+            assert other.data_type == kinds.UINT8
+            np.testing.assert_array_equal(values.astype(int) + 128, moved.astype(int))
+            changed += 1
+        else:
+            assert one == other
+    # Weights and zero points of every convolution, and nothing else in the file.
+    assert changed == 2 * sum(node.op_type == "Conv" for node in before.graph.node)
+    assert before.graph.node == after.graph.node
+
+
+@pytest.mark.parametrize("saturate", [False, True])
+def test_either_kind_of_weights_gives_the_same_numbers(
+    smoke_bundle: Path, monkeypatch: pytest.MonkeyPatch, saturate: bool
+) -> None:
+    """As on a processor with VNNI, and as on one without; here neither must be wrong."""
+    if onnxruntime_saturates():
+        pytest.skip("signed weights saturate on this processor")
+    loaded = Screener.load(smoke_bundle, engine="onnxruntime", force=True)
+    monkeypatch.setattr(engine_module, "kernels_saturate", lambda module: saturate)
+    other = Screener.load(smoke_bundle, engine="onnxruntime", force=True)
+    spec = loaded.bundle.manifest.input
+    for i in range(20):
+        pixels = prepare(_phantom(f"phantom/{i}", "normal"), spec)
+        one, two = loaded.run(pixels), other.run(pixels)
+        np.testing.assert_array_equal(one.evidence_map, two.evidence_map)
+        np.testing.assert_array_equal(one.features, two.features)
+
+
+def onnxruntime_saturates() -> bool:
+    return kernels_saturate(pytest.importorskip("onnxruntime"))
 
 
 def test_an_existing_bundle_is_not_replaced_unasked(smoke_run: Path, smoke_bundle: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_distant_view_is_of_where_things_are_and_of_detail() -> None:
 
 
 def test_rates_are_of_each_kind() -> None:
-    rates = refusal_rates(films(10), lambda spoilt, told: spoilt[:, 0, 0, 0] >= 0)
+    rates = refusal_rates(films(20), films(10), lambda spoilt, told: spoilt[:, 0, 0, 0] >= 0)
     assert [r.kind for r in rates] == ["as they are", *SPOILT]
     assert all(r.refused.value == 1 for r in rates)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,13 @@ def augment(
         rng: Its draws decide.
         donor: Another image of the same shape, for the swaps; without it there are none.
     """
-    return augment_with_places(pixels, None, policy, rng, donor)[0]
+    return augment_with_places(pixels, None, policy, rng, donor).pixels
+
+
+class Augmented(NamedTuple):
+    pixels: NDArray[np.uint8]  # (height, width, 1)
+    places: NDArray[np.float32] | None  # (k, rows, columns), moved along
+    mirrored: bool  # left and right are exchanged
 
 
 def augment_with_places(
@@ -43,7 +50,7 @@ def augment_with_places(
     policy: Augmentation,
     rng: np.random.Generator,
     donor: NDArray[np.uint8] | None = None,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
+) -> Augmented:
     """As `augment`, and moves maps of places (k, rows, columns), 0 to 1, along with the film.
 
     A map may be coarser than the film; what comes in from outside of it is 0.
@@ -65,7 +72,8 @@ def augment_with_places(
         result = np.clip(result + noise + 0.5, 0, 255).astype(np.uint8)
     if policy.erase and rng.random() < policy.erase:
         _erase(result, rng)
-    return np.asarray(result[:, :, np.newaxis], dtype=np.uint8), moved
+    mirrored = warp[0] < 0  # no rotation of a policy goes beyond a quarter turn
+    return Augmented(np.asarray(result[:, :, np.newaxis], dtype=np.uint8), moved, mirrored)
 
 
 def _scale(policy: Augmentation, strength: float) -> Augmentation:

@@ -41,6 +41,7 @@ class Rendered:
     # or else the field of both; boxes count as inside. None where nothing is known.
     field: NDArray[np.float32] | None
     boxes: NDArray[np.float32]  # (56, 56) share of each cell inside boxes; 0 without any
+    mirrored: bool = False  # left and right were exchanged
 
 
 class Mixture:
@@ -117,9 +118,12 @@ class Mixture:
         swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
         swaps = swaps and bool(self._whole_of)
         donor = self.pixels[self._donor(rng)] if swaps else None
-        changed, moved = augment_with_places(pixels[:, :, np.newaxis], places, policy, rng, donor)
-        assert moved is not None
-        return Rendered(changed, None if field is None else moved[0], moved[1])
+        changed = augment_with_places(pixels[:, :, np.newaxis], places, policy, rng, donor)
+        assert changed.places is not None
+        moved_field, moved_boxes = changed.places
+        return Rendered(
+            changed.pixels, None if field is None else moved_field, moved_boxes, changed.mirrored
+        )
 
     def _donor(self, rng: np.random.Generator) -> int:
         """A whole film of any source, each source with the same chance."""

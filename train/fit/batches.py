@@ -66,9 +66,10 @@ class TrainingBatches(keras.utils.PyDataset):
 
 
 class MixedBatches(keras.utils.PyDataset):
-    """Batches drawn by source and finding, with targets for logits and map.
+    """Batches drawn by source and finding, with targets for logits, map and side.
 
-    ({pixels (n, h, w, 1)}, {"logits": (n, units), "map": (n, rows, columns, 2)})
+    (pixels (n, h, w, 1), {"logits": (n, units), "map": (n, rows, columns, 2)}), and "side" (n, 1),
+    1 where a film was mirrored, for recipes that ask for it.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class MixedBatches(keras.utils.PyDataset):
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self.mixture, self.target, self.steps = mixture, target, recipe.data.steps
         self.key, self.map_size, self.teacher = (recipe.seed, epoch), map_size, teacher
+        self.with_side = recipe.optimisation.mirrored > 0
 
     def __len__(self) -> int:
         return self.steps
@@ -100,7 +102,11 @@ class MixedBatches(keras.utils.PyDataset):
         if self.teacher:
             target = self.teacher.targets(batch, target)
         maps = np.stack([map_target(one, *self.map_size) for one in rendered])
-        return batch, {"logits": target, "map": maps}
+        targets = {"logits": target, "map": maps}
+        if self.with_side:
+            mirrored = [one.mirrored for one in rendered]
+            targets["side"] = np.array(mirrored, np.float32)[:, np.newaxis]
+        return batch, targets
 
 
 def disease_share(target: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.data.mixture import Rendered, cells
-from train.network.build import MAP_LAYER
+from train.network.build import FEATURES_LAYER, MAP_LAYER
 from train.recipe import Evidence
 
 _BESIDE_BOXES = 0.3
@@ -26,9 +26,21 @@ _INSIDE = 0.25  # share of a cell inside the lungs from which on it counts as in
 _LEAST_EVIDENCE = 1e-3  # of a whole map; keeps the share of an empty one finite
 
 
-def with_map(model: keras.Model) -> keras.Model:
-    """The same network with two outputs, its logits and its map, to be trained together."""
+def with_map(model: keras.Model, side: bool = False) -> keras.Model:
+    """The same network with its map as a second output, to be trained together.
+
+    Args:
+        model: A training model with the head that explains itself.
+        side: Also a third, "side" (n, 1): the logit, from the pooled features, of a film being
+            mirrored. Its layer serves training alone. Networks whose films are mirrored in
+            training forget left and right, and then no gate behind them can tell such a film.
+    """
     outputs = {"logits": model.output, "map": model.get_layer(MAP_LAYER).output}
+    if side:
+        pooled = keras.layers.GlobalAveragePooling2D(name="pooled_for_side", dtype="float32")(
+            model.get_layer(FEATURES_LAYER).output
+        )
+        outputs["side"] = keras.layers.Dense(1, name="side", dtype="float32")(pooled)
     return keras.Model(model.input, outputs, name=f"{model.name}_with_map")
 
 

@@ -146,7 +146,7 @@ def _train(
     if state:
         tqdm.write(f"resuming {run.path} after epoch {len(history)} of {total}")
     phase = None
-    trainee = with_map(model) if arrays.mixture else model
+    trainee = with_map(model, plan.mirrored > 0) if arrays.mixture else model
     runs = recipe.distillation.teachers
     teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
     for epoch in range(len(history), total):
@@ -158,7 +158,7 @@ def _train(
             phase = wanted
             compile_phase(trainee, recipe, phase)
             if state:
-                model.set_weights(state.weights)
+                trainee.set_weights(state.weights)
                 # The optimiser starts afresh where a phase begins.
                 if epoch != plan.head_epochs:
                     for variable, value in zip(
@@ -177,12 +177,14 @@ def _train(
         weights = model.get_weights()
         run.save_snapshot(epoch + 1, weights)
         run.save_state(
-            State(weights, [np.asarray(v) for v in trainee.optimizer.variables], history)
+            State(
+                trainee.get_weights(), [np.asarray(v) for v in trainee.optimizer.variables], history
+            )
         )
         run.keep_snapshots(_needed_snapshots(history, plan))
         draw_curves(history, run.path / "curves.png")
     if state:  # every epoch was already done
-        model.set_weights(state.weights)
+        trainee.set_weights(state.weights)
     return history
 
 

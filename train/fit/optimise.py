@@ -28,9 +28,13 @@ def compile_phase(model: keras.Model, recipe: Recipe, phase: str) -> None:
         if recipe.network.units == 1
         else keras.losses.CategoricalCrossentropy(from_logits=True)
     )
+    weights = None
     if len(model.outputs) > 1:
         loss = {"logits": loss, "map": EvidenceLoss.of(recipe.evidence)}
-    model.compile(optimizer, loss, jit_compile=False)
+    if len(model.outputs) > 2:
+        loss["side"] = keras.losses.BinaryCrossentropy(from_logits=True)
+        weights = {"logits": 1.0, "map": 1.0, "side": plan.mirrored}
+    model.compile(optimizer, loss, loss_weights=weights, jit_compile=False)
 
 
 def _set_trainable(backbone: keras.Model, plan: Optimisation, phase: str) -> None:

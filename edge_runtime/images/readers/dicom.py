@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from edge_runtime.basics.install import install_extra
 from edge_runtime.errors import ErrorCode, ImageError
 from edge_runtime.images.memory import ROOM
 from edge_runtime.images.readers.codestreams import (
@@ -32,8 +33,8 @@ from edge_runtime.images.readers.facts import ImageFacts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-REQUIRES = "pip install 'cxr-edge[dicom]'"
-REQUIRES_LOSSLESS = "pip install 'cxr-edge[dicom-jpeg-lossless]'"
+EXTRA = "dicom"
+_EXTRA_LOSSLESS = "dicom-jpeg-lossless"
 
 # gdcm ends the whole process on some damaged files (an uncaught C++ exception); see the fuzz test.
 _UNSAFE_PLUGINS = frozenset({"gdcm"})
@@ -74,7 +75,9 @@ def read(data: bytes, min_size: tuple[int, int], max_pixels: int) -> tuple[Image
             it is damaged, or decoding would take too much memory.
     """
     if not is_available():
-        raise ImageError(ErrorCode.UNSUPPORTED_FORMAT, f"reading DICOM needs: {REQUIRES}")
+        raise ImageError(
+            ErrorCode.UNSUPPORTED_FORMAT, f"reading DICOM needs: {install_extra(EXTRA)}"
+        )
     # pydicom converts an element when it is first looked at, and a damaged one makes it raise
     # nearly anything, at any access.
     try:
@@ -385,8 +388,8 @@ def _decoded(data: bytes, frame: bytes, dataset: Any, reduction: int) -> NDArray
     if not plugins:
         raise ImageError(
             ErrorCode.UNSUPPORTED_FORMAT,
-            f"no decoder is installed for DICOM transfer syntax {syntax.name}: {REQUIRES}, or for "
-            f"JPEG Lossless {REQUIRES_LOSSLESS}",
+            f"no decoder is installed for DICOM transfer syntax {syntax.name}: "
+            f"{install_extra(EXTRA)}, or for JPEG Lossless {install_extra(_EXTRA_LOSSLESS)}",
         )
     check_frame(frame, rows, columns)
     if reduction:

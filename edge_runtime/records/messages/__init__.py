@@ -6,27 +6,47 @@ One JSON file per language beside this one. A language is added by adding its fi
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
 
+from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.record import Record
+from edge_runtime.statistics.odds import log_odds
 
 LANGUAGES = ("en", "fr", "es", "pt")
+_LINE = "{:10} {:>8}  {}"
+_MOST_TIMES = 1000
 _FOLDER = os.path.dirname(__file__)
 
 
 def choose_language(wanted: str | None = None) -> str:
-    """The language asked for, else that of CXR_EDGE_LANG or the system's locale, else English."""
-    candidates = [wanted]
-    candidates += [os.environ.get(name) for name in ("CXR_EDGE_LANG", "LC_ALL", "LANG")]
-    for candidate in candidates:
-        code = (candidate or "").replace("-", "_").partition("_")[0].partition(".")[0].lower()
+    """The language asked for, else CXR_EDGE_LANG's, else that of the system's locale, else English.
+
+    Raises:
+        InvalidValueError: A language was asked for that there is none of.
+    """
+    for name, asked in (("--lang", wanted), ("CXR_EDGE_LANG", os.environ.get("CXR_EDGE_LANG"))):
+        if asked:
+            code = _code(asked)
+            if code not in LANGUAGES:
+                raise InvalidValueError(
+                    f"{name} {asked[:40]!r}: there are {', '.join(LANGUAGES)}; a language is added "
+                    "by a file beside theirs"
+                )
+            return code
+    for name in ("LC_ALL", "LANG"):  # of the whole system, which may well speak another one
+        code = _code(os.environ.get(name) or "")
         if code in ("c", "posix"):
             return "en"
         if code in LANGUAGES:
             return code
     return "en"
+
+
+def _code(locale: str) -> str:
+    return locale.replace("-", "_").partition("_")[0].partition(".")[0].lower()
 
 
 def accepted_language(header: str) -> str:
@@ -56,19 +76,55 @@ def say(key: str, language: str) -> str:
 
 def reasons(record: Record, language: str) -> str:
     """A sentence for each flag of a record and for its error; "" where there are none."""
-    keys = [f"flag.{flag}" for flag in record.quality.flags]
+    flags = list(record.quality.flags)
+    refused = record.status == "rejected"
+    if refused and len(flags) > 1:
+        # What is wrong with the film is why it is unlike others.
+        flags = [flag for flag in flags if flag != "out_of_distribution"]
+    keys = [
+        key if refused and (key := f"refused.{flag}") in catalogue(language) else f"flag.{flag}"
+        for flag in flags
+    ]
     if record.error:
         keys.append(f"error.{record.error.code}")
     return " ".join(say(key, language) for key in keys)
 
 
-def localised_line(record: Record, language: str) -> str:
-    """One line of the table, in a language: as `output.table_line`, with sentences for codes."""
-    probability = "" if record.probability is None else f"{record.probability:.4f}"
-    verdict = (
-        say(f"decision.{record.decision}", language)
-        if record.decision
-        else say(f"status.{record.status}", language)
-    )
+def verdict(record: Record, language: str) -> str:
+    """One word: what was decided, or why nothing was."""
+    kind, word = ("decision", record.decision) if record.decision else ("status", record.status)
+    return say(f"{kind}.{word}", language)
+
+
+def meaning(record: Record, language: str) -> str:
+    """What the answer means and what to do next, in one sentence; "" of an error."""
+    key = f"meaning.{record.decision or record.status}"
+    return catalogue(language).get(key, "")
+
+
+def times_threshold(record: Record) -> str:
+    """The odds of pneumonia as a multiple of those at the threshold, "3.0"; "" without a score."""
+    if record.probability is None:
+        return ""
+    times = math.exp(log_odds(record.probability) - log_odds(record.threshold))
+    if times > _MOST_TIMES:
+        return f"> {_MOST_TIMES}"
+    if times < 1 / _MOST_TIMES:
+        return f"< {1 / _MOST_TIMES}"
+    # Rounded down below 1, so that what is not called pneumonia never reads as 1.0.
+    digits = max(0, 1 - math.floor(math.log10(times)))
+    return f"{math.floor(times * 10**digits + 1e-9) / 10**digits:.{digits}f}"
+
+
+def table_head(language: str) -> str:
+    """The first line of a table of `table_line`s."""
+    told = (say(f"table.{key}", language) for key in ("decision", "score", "source"))
+    return _LINE.format(*told).rstrip()
+
+
+def table_line(record: Record, language: str) -> str:
+    """One line for people, in a language."""
+    times = times_threshold(record)
+    line = _LINE.format(verdict(record, language), times and f"{times} x", record.source)
     told = reasons(record, language)
-    return f"{verdict:10} {probability:>11}  {record.source}" + (f"  {told}" if told else "")
+    return f"{line}  {told}" if told else line

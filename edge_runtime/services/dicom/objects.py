@@ -35,12 +35,9 @@ _COPIED = (
 
 def make_secondary_capture(source: Dataset, examination: Examination) -> FileDataset:
     """The heatmap over the radiograph as an RGB image of the same study."""
-    from edge_runtime.records.heatmap import overlay
+    from edge_runtime.records.heatmap import overlay_of
 
-    assert examination.pixels is not None and examination.evidence_map is not None
-    pixels = np.asarray(
-        overlay(examination.pixels, examination.evidence_map, floor=examination.evidence_floor)
-    )
+    pixels = np.asarray(overlay_of(examination))
     dataset = _begin(source, examination, _SECONDARY_CAPTURE, "OT", "Evidence map")
     dataset.ConversionType = "WSD"
     dataset.PatientOrientation = dataset.Laterality = ""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import io
 import json
 import os
 import time
@@ -21,8 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from urllib.parse import unquote
 
-import numpy as np
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
@@ -34,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_runtime import __version__
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import CxrEdgeError
-from edge_runtime.records.heatmap import heat_layer, overlay_jpeg
+from edge_runtime.records.heatmap import has_heatmap, heat_png, overlay_jpeg, plain_jpeg
 from edge_runtime.records.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.screener import Screener
@@ -110,15 +107,20 @@ def make_app(
                 "engine": screener.engine_name,
                 "operating_point": point.name,
                 "threshold": point.threshold,
+                "uncertain": point.uncertain,
+                "site": screener.site_name,
                 "intended_use": manifest.intended_use,
+                "translations": dict(manifest.translations),
                 "max_bytes": settings.max_bytes,
             }
         )
 
     async def messages(request: Request) -> Response:
-        asked = request.query_params.get("lang")
-        language = asked if asked in LANGUAGES else None
-        language = language or accepted_language(request.headers.get("accept-language", ""))
+        language = request.query_params.get("lang")
+        if language is None:
+            language = accepted_language(request.headers.get("accept-language", ""))
+        if language not in LANGUAGES:
+            raise ApiError(400, "bad_request", f"lang must be one of {', '.join(LANGUAGES)}")
         return JSONResponse({"language": language, "messages": dict(catalogue(language))})
 
     @asynccontextmanager
@@ -197,11 +199,10 @@ class _Service:
         if layer not in ("overlay", "image", "map"):
             raise ApiError(400, "bad_request", "layer must be overlay, image or map")
         examination = await self._examine(request)
-        if examination.pixels is None or examination.evidence_map is None:
-            error = examination.record.error
-            raise ApiError(
-                422, error.code if error else "rejected", error.message if error else "no map"
-            )
+        if error := examination.record.error:
+            raise ApiError(422, error.code, error.message)
+        if layer != "image" and not has_heatmap(examination):
+            raise ApiError(422, "rejected", "the quality gate refused it: there is no evidence")
         loop = asyncio.get_running_loop()
         content, kind = await loop.run_in_executor(self._pool, _draw, examination, layer)
         return Response(content, media_type=kind)
@@ -317,21 +318,10 @@ async def _read_form(
 
 
 def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
-    assert examination.pixels is not None and examination.evidence_map is not None
-    buffer = io.BytesIO()
     if layer == "map":
-        heat_layer(
-            examination.pixels.shape[:2],
-            examination.evidence_map,
-            floor=examination.evidence_floor,
-        ).save(buffer, "PNG")
-        return buffer.getvalue(), "image/png"
+        return heat_png(examination), "image/png"
     if layer == "image":
-        height, width = (3 * side for side in examination.pixels.shape[:2])
-        image = Image.fromarray(np.ascontiguousarray(examination.pixels[:, :, 0]))
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        image.save(buffer, "JPEG", quality=88)
-        return buffer.getvalue(), "image/jpeg"
+        return plain_jpeg(examination), "image/jpeg"
     return overlay_jpeg(examination) or b"", "image/jpeg"
 
 

@@ -118,7 +118,7 @@ def test_resume_repeats_what_the_skipped_results_said(
     options = ("screen", "--force", folder, "--format", "jsonl", "--output", tmp_path / "r.jsonl")
     assert cxr_edge(*options).returncode == 1
     again = cxr_edge(*options, "--resume")
-    assert again.returncode == 1 and "6 skipped, 1 skipped with error" in again.stderr
+    assert again.returncode == 1 and "6 skipped, 1 skipped, an error before" in again.stderr
 
 
 def test_resume_screens_a_file_again_whose_content_changed(
@@ -253,8 +253,8 @@ def test_heatmaps_and_report(cxr_edge: Run, ward: Path, tmp_path: Path) -> None:
     pictures = sorted(maps.iterdir())
     assert len(pictures) == 4
     with Image.open(pictures[0]) as picture:
-        spec = load_bundle().manifest.input
-        assert (picture.mode, picture.size) == ("RGB", (3 * spec.width, 3 * spec.height))
+        longer, (width, height) = 3 * load_bundle().manifest.input.width, (256, 240)  # of cmyk.jpeg
+        assert (picture.mode, picture.size) == ("RGB", (longer, round(longer * height / width)))
     page = report.read_text(encoding="utf-8")
     assert page.count("<figure") == 4 and "truncated.jpeg" in page
     assert "http://" not in page and "https://" not in page and "<script" not in page
@@ -353,12 +353,18 @@ def test_verify_finds_a_changed_model(cxr_edge: Run, bundle: Path, tmp_path: Pat
     assert result.returncode == 2 and "model.onnx" in result.stderr
 
 
-def test_demo_is_labelled_synthetic(cxr_edge: Run, tmp_path: Path) -> None:
-    result = cxr_edge("demo", "--output", tmp_path / "demo", "--count", "4")
-    assert result.returncode == 0 and "SYNTHETIC" in result.stderr
-    assert len(records((tmp_path / "demo" / "results.jsonl").read_text(encoding="utf-8"))) == 4
+def test_the_demo_shows_every_kind_of_answer(cxr_edge: Run, tmp_path: Path) -> None:
+    result = cxr_edge("demo", "--output", tmp_path / "demo", "--count", "6")
+    assert result.returncode == 0, result.stderr
+    found = records((tmp_path / "demo" / "results.jsonl").read_text(encoding="utf-8"))
+    assert len(found) == 8
+    assert {r["decision"] for r in found} == {"normal", "pneumonia", "uncertain", None}
+    (turned,) = (r for r in found if r["status"] == "rejected")
+    (cut,) = (r for r in found if r["status"] == "error")
+    assert "turned" in str(turned["source"]) and "rotated" in turned["quality"]["flags"]  # type: ignore[index]
+    assert "cut" in str(cut["source"])
     assert "SYNTHETIC" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
-    assert len(list((tmp_path / "demo" / "heatmaps").iterdir())) == 4
+    assert len(list((tmp_path / "demo" / "heatmaps").iterdir())) == 6
 
 
 def test_a_progress_bar_only_on_a_terminal(phantoms: Path) -> None:

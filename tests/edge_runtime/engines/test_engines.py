@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.engines import onnxruntime
 from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.interpreter import InterpreterEngine
 from edge_runtime.engines.names import ENGINE_NAMES
+from edge_runtime.engines.signed_weights import kernels_saturate
 from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.images.phantom import draw_phantom
 from edge_runtime.images.preprocess import prepare_pixels
@@ -165,3 +168,22 @@ def test_a_file_that_is_no_model_is_an_engine_error(name: str) -> None:
         pytest.skip(f"{name} is not installed")
     with pytest.raises(EngineError, match=name):
         module.load(b"not a model at all", 1)
+
+
+def test_files_that_are_no_onnx_are_refused_by_name() -> None:
+    rng = np.random.default_rng(0)
+    pytest.importorskip("onnxruntime")
+    model = (Path(load_bundle().folder) / "model.onnx").read_bytes()
+    for cut in (1, 7, 100, len(model) // 2, len(model) - 1):
+        for content in (model[:cut], rng.bytes(cut % 4096), b"\xff" * 20, b"\x3a\xff\xff\xff\xff"):
+            with pytest.raises(EngineError, match="onnxruntime"):
+                onnxruntime.load(content, 1)
+
+
+def test_the_kernels_of_this_processor_are_asked() -> None:
+    module = pytest.importorskip("onnxruntime")
+    if Path("/proc/cpuinfo").exists() and platform.machine() == "x86_64":
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        assert kernels_saturate(module) == (not ("avx512_vnni" in flags or "avx_vnni" in flags))
+    elif platform.machine() in ("aarch64", "arm64"):
+        assert not kernels_saturate(module)

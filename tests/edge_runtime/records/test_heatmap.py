@@ -25,7 +25,7 @@ def test_only_what_is_above_the_floor_is_coloured() -> None:
     assert coloured(0.0)[40, 56] and coloured(0.0)[24, 24]
     assert not coloured(5.0)[40, 56] and coloured(5.0)[24, 24]
     assert not coloured(9.5).any()
-    layer = np.asarray(heat_layer((64, 64), np.full((4, 4), 4.0, np.float32), 1, 5.0))
+    layer = np.asarray(heat_layer((64, 64), np.full((4, 4), 4.0, np.float32), 5.0))
     assert not layer[:, :, 3].any()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import http.client
+import io
 import json
 import os
 import shutil
@@ -25,8 +26,10 @@ from PIL import Image
 from edge_runtime import Screener
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.records.messages import LANGUAGES, say
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable, no_network, running
+from tests.languages import foreign_words
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 SCHEMA = json.loads(
@@ -37,6 +40,13 @@ SCHEMA = json.loads(
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     with running("serve", "--port", 0, "--force") as process:
+        yield process.ready["url"]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def strict_server() -> Iterator[str]:
+    """As people run it: what the gate refuses is refused."""
+    with running("serve", "--port", 0) as process:
         yield process.ready["url"]  # type: ignore[attr-defined]
 
 
@@ -65,8 +75,6 @@ def test_a_broken_image_is_a_record_with_an_error(server: str) -> None:
 
 
 def test_heatmaps_come_whole_and_in_layers(server: str, pictures: list[bytes]) -> None:
-    import io
-
     sizes = set()
     for layer, mode in (("overlay", "RGB"), ("image", "L"), ("map", "RGBA")):
         answer = httpx.post(f"{server}v1/heatmap?layer={layer}", content=pictures[1])
@@ -347,12 +355,13 @@ def test_the_page_in_a_browser(
     )
     page.dispatch_event("#drop", "drop", {"dataTransfer": handle})
     # By text: the page's policy forbids the evaluation that waiting for a condition needs.
-    page.get_by_text("3 images done.").wait_for()
+    page.get_by_text("Done: 3.").wait_for()
     items = page.locator("#results li")
     assert items.count() == 3
     assert page.locator("#results li[data-status=ok]").count() == 2
     error = page.locator("#results li[data-status=error]")
-    assert "broken.jpeg" in error.inner_text() and "damaged or truncated" in error.inner_text()
+    assert "broken.jpeg" in error.inner_text() and "damaged or cut off" in error.inner_text()
+    _check_one_result(page, pictures[1])
     # The heatmap can be faded and taken away.
     heat = page.locator("img.heat")
     assert heat.count() == 2 and heat.first.evaluate("n => n.naturalWidth") > 100
@@ -375,3 +384,66 @@ def test_the_page_in_a_browser(
         page.locator("#heat").check()
         page.screenshot(path=f"{screenshot}/serve.png", full_page=True)
     context.close()
+
+
+def _check_one_result(page: Any, content: bytes) -> None:
+    """What it means, where the score lies against the threshold, and the picture."""
+    first = page.locator("#results li[data-status=ok]").first
+    words = first.locator(".decision").get_attribute("class").split()
+    decision = next(word for word in words if word != "decision")
+    assert say(f"meaning.{decision}", "en") in first.inner_text()
+    assert "the odds at the threshold" in first.locator(".scale").get_attribute("aria-label")
+    # By click or key a picture fills the window, in its own proportions.
+    picture = first.locator(".picture")
+    width, height = Image.open(io.BytesIO(content)).size
+    shown = picture.locator("img").first.evaluate("n => n.naturalHeight / n.naturalWidth")
+    assert shown == pytest.approx(height / width, rel=0.02)
+    picture.press("Enter")
+    assert picture.evaluate("n => n.getBoundingClientRect().width") == 390
+    page.keyboard.press("Escape")
+    assert picture.evaluate("n => n.getBoundingClientRect().width") < 390
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_speaks_one_language(
+    browser: Any, strict_server: str, pictures: list[bytes], language: str
+) -> None:
+    empty = io.BytesIO()
+    Image.new("L", (400, 400), 128).save(empty, "PNG")
+    files = {"1.jpeg": pictures[0], "2.png": empty.getvalue(), "3.jpeg": b"\xff\xd8\xff"}
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.goto(f"{strict_server}?lang={language}")
+    transfer = page.evaluate_handle(
+        """async (files) => {
+            const transfer = new DataTransfer();
+            for (const [name, bytes] of files)
+                transfer.items.add(new File([new Uint8Array(bytes)], name));
+            return transfer;
+        }""",
+        [[name, list(content)] for name, content in files.items()],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    page.get_by_text(say("page.done", language).format(n=3)).wait_for()
+    page.locator("summary").click()
+    told = page.locator("body").inner_text()
+    manifest = load_bundle().manifest
+    if language != "en" and language not in manifest.translations:
+        told = told.replace(manifest.intended_use, "")
+    for name in (manifest.name, *files):
+        told = told.replace(name, "")
+    assert not foreign_words(told, language), told
+    # What was refused is not red, and has no heatmap.
+    refused = page.locator("#results li[data-status=rejected]")
+    assert refused.count() == 1 and refused.locator("img").count() == 1
+    assert refused.locator("img.heat").count() == 0
+    red = page.locator("#results li[data-status=error] .error").first
+    colour = "n => getComputedStyle(n).color"
+    assert refused.locator(".decision").evaluate(colour) != red.evaluate(colour)
+    context.close()
+
+
+def test_an_unknown_language_is_named(server: str) -> None:
+    answer = httpx.get(f"{server}v1/messages?lang=de")
+    assert answer.status_code == 400 and "en, fr, es, pt" in answer.text

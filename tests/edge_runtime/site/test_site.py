@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import html
 import json
-import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from edge_runtime.bundle.site_profile import load_profile
 from edge_runtime.cli import main
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.records.messages import LANGUAGES, say
 from edge_runtime.site.calibrate import LabelledImage, calibrate, read_labels
 from edge_runtime.site.thresholds import (
     Policy,
@@ -26,6 +28,7 @@ from edge_runtime.site.thresholds import (
     table_of_thresholds,
 )
 from tests.conftest import ROOT
+from tests.languages import foreign_words
 
 scipy_stats = pytest.importorskip("scipy.stats")
 sklearn_metrics = pytest.importorskip("sklearn.metrics")
@@ -57,9 +60,11 @@ def check_rows(positive: np.ndarray, probability: np.ndarray, prevalence: float)
         assert row.referred_per_1000.value == pytest.approx(1000 * referred)
         assert row.found_per_1000.value == pytest.approx(1000 * prevalence * sens)
         assert row.missed_per_1000.value == pytest.approx(1000 * prevalence * (1 - sens))
-        if referred > 0:
+        # Nobody called so: no predictive value.
+        assert (row.ppv is None) == (tp + fp == 0) and (row.npv is None) == (tn + fn == 0)
+        if row.ppv is not None:
             assert row.ppv.value == pytest.approx(prevalence * sens / referred)
-        if referred < 1:
+        if row.npv is not None:
             npv = (1 - prevalence) * spec / (1 - referred)
             assert row.npv.value == pytest.approx(npv)
         alarms = 1000 * (1 - prevalence) * (1 - spec)
@@ -67,7 +72,7 @@ def check_rows(positive: np.ndarray, probability: np.ndarray, prevalence: float)
         assert row.cost_per_1000 is not None and row.cost_per_1000.value == pytest.approx(cost)
         intervals = (row.ppv, row.npv, row.referred_per_1000, row.missed_per_1000)
         for e in (*intervals, row.found_per_1000, row.cost_per_1000):
-            assert math.isnan(e.value) or e.low <= e.value <= e.high
+            assert e is None or e.low <= e.value <= e.high
 
 
 @pytest.mark.parametrize("prevalence", [0.02, 0.2, 0.6])
@@ -86,6 +91,7 @@ def test_predictive_values_cover_the_truth_as_stated() -> None:
         hit = np.where(positive == 1, rng.random(200) < sens, rng.random(200) > spec)
         probability = np.where(hit, 0.9, 0.1)
         row = table_of_thresholds(positive, probability, prevalence)[-1]
+        assert row.ppv is not None
         inside += row.ppv.low <= truth <= row.ppv.high
     assert 0.92 <= inside / 400 <= 0.985
 
@@ -193,7 +199,7 @@ def test_a_profile_is_made_used_and_tied(
     profile, page, table = tmp_path / "site.json", tmp_path / "site.html", tmp_path / "t.json"
     code = run(
         site, "--min-sensitivity", 0.6, "--strata", "sex", "--output", profile, "--report", page,
-        "--table", table, "--name", "Ward <3>",
+        "--table", table, "--name", "Ward <3>", "--lang", "en",
     )  # fmt: skip
     said = capfd.readouterr().out
     assert code == 0, said
@@ -265,3 +271,83 @@ def test_too_few_images_say_nothing(tmp_path: Path) -> None:
     labelled = [LabelledImage(str(tmp_path / f"{i}.jpeg"), bool(i % 2), {}) for i in range(4)]
     with pytest.raises(InvalidValueError, match="at least 30 of each"):
         calibrate(Screener.load(force=True), labelled, 0.2, None)
+
+
+def test_thresholds_are_in_one_scale_that_can_be_copied(
+    site: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever stands in the table decides as the table says, typed in as the table says."""
+    screener = Screener.load(force=True)
+    labelled = read_labels(str(site / "labels.csv"), str(site), [])
+    shown = [screener.screen(image.path).probability or 0.0 for image in labelled]
+    positive = np.array([image.positive for image in labelled])
+    for refit in (False, True):
+        found = calibrate(screener, labelled, 0.2, None, workers=2, refit=refit)
+        assert found.temperature_refitted is refit
+        factor = screener.temperature / found.temperature
+        scaled = [1 / (1 + (1 / p - 1) ** factor) for p in np.clip(shown, 1e-8, 1 - 1e-8)]
+        for row in [*found.rows[::40], *(row for _, row in found.bundled)]:
+            called = np.array([round(p, 8) >= row.threshold for p in scaled])
+            assert int((called & positive).sum()) == row.true_positive
+            assert int((called & ~positive).sum()) == row.false_positive
+    # Without a profile the numbers are those that --threshold takes.
+    assert run(site) == 0
+    said = capfd.readouterr().out
+    assert "without --site" in said and "(the bundle's" in said
+    assert run(site, "--min-sensitivity", 0.6, "--output", tmp_path / "site.json") == 0
+    assert "with --site and this profile" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_of_a_site(site: Path, tmp_path: Path, language: str) -> None:
+    page = tmp_path / "site.html"
+    options = ("--costs", "20,1", "--output", tmp_path / "s.json", "--report", page)
+    assert run(site, *options, "--strata", "sex", "--name", "x", "--lang", language) == 0
+    text = page.read_text(encoding="utf-8")
+    plain = html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", text, flags=re.DOTALL))
+    assert f'<html lang="{language}">' in text
+    assert not foreign_words(plain.replace("cxr-edge", ""), language)
+    assert "nan" not in plain.lower() and "{" not in plain
+    table = text[text.index("</svg></div>") if "</svg></div>" in text else 0 :]
+    first = table[: table.index("</table>")]
+    assert 8 < first.count("<tr") <= 16 and first.count("class='chosen'") == 1
+    # Every threshold, for the spreadsheet of that language.
+    whole = (tmp_path / "site.csv").read_text(encoding="utf-8-sig").splitlines()
+    separator, mark = (",", ".") if language == "en" else (";", ",")
+    rows = [
+        dict(zip(whole[0].split(separator), line.split(separator), strict=True))
+        for line in whole[1:]
+    ]
+    thresholds = [float(row[say("site.threshold", language)].replace(mark, ".")) for row in rows]
+    assert len(rows) > 100 and thresholds == sorted(thresholds)
+
+
+@pytest.mark.parametrize(
+    "text", ["file;label;sex\r\na.jpeg;1;F\r\n", "file\tlabel\tsex\na.jpeg\t1,0\tF\n"]
+)
+def test_labels_as_spreadsheets_write_them(text: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpeg").write_bytes(b"x")
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8-sig", newline="")
+    (image,) = read_labels(str(tmp_path / "labels.csv"), str(tmp_path), ["sex"])
+    assert image.positive and image.strata == {"sex": "F"}
+
+
+def test_groups_of_one_kind_and_points_that_call_nobody(site: Path, tmp_path: Path) -> None:
+    """Shares of no films are not there: they are no number, and JSON has none for them."""
+    rows = (site / "labels.csv").read_text(encoding="utf-8").splitlines()
+    head, *rest = (row.split(",") for row in rows)
+    lines = [",".join(head)] + [f"{name},{label},{'FM'[int(label)]}" for name, label, _ in rest]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(lines), encoding="utf-8")
+    profile, table = tmp_path / "site.json", tmp_path / "t.json"
+    options = ["--images", site, "--labels", labels, "--prevalence", "0,2", "--max-referred", 0.5]
+    options += ["--strata", "sex", "--output", profile, "--table", table]
+    options += ["--report", tmp_path / "r.html"]
+    main(["calibrate", *map(str, options)])
+    assert "NaN" not in table.read_text(encoding="utf-8")
+    options[options.index("--max-referred") + 1] = 400
+    assert main(["calibrate", *map(str, options)]) == 0
+    found = {s.value: s for s in load_profile(profile).strata}
+    assert found["F"].sensitivity is None and found["F"].specificity is not None
+    assert found["M"].specificity is None and found["M"].auc is None
+    assert "nan" not in (tmp_path / "r.html").read_text(encoding="utf-8").lower()

@@ -152,7 +152,7 @@ def test_places_move_with_the_film() -> None:
         spot = np.exp(-((at[np.newaxis] - x) ** 2 + (at[:, np.newaxis] - y) ** 2) / 0.005)
         coarse = spot.reshape(56, 2, 56, 2).mean(axis=(1, 3)).astype(np.float32)
         film = (spot * 255).astype(np.uint8)[:, :, np.newaxis]
-        moved, places = augment_with_places(
+        moved, places, _ = augment_with_places(
             film, coarse[np.newaxis], policy, np.random.default_rng(seed)
         )
         assert places is not None and places.shape == (1, 56, 56)
@@ -167,5 +167,16 @@ def test_places_change_nothing_of_the_film() -> None:
     for seed in range(10):
         alone = augment(film, policy, np.random.default_rng(seed))
         ones = np.ones((2, 56, 56), np.float32)
-        beside, _ = augment_with_places(film, ones, policy, np.random.default_rng(seed))
+        beside = augment_with_places(film, ones, policy, np.random.default_rng(seed)).pixels
         np.testing.assert_array_equal(alone, beside)
+
+
+def test_it_says_which_films_it_has_mirrored() -> None:
+    film = draw_phantom(1, True, 96, 96)[:, :, np.newaxis]
+    only_flips = Augmentation(flip=0.5)
+    said = []
+    for seed in range(40):
+        plain = augment_with_places(film, None, only_flips, np.random.default_rng(seed))
+        np.testing.assert_array_equal(plain.pixels, film[:, ::-1] if plain.mirrored else film)
+        said.append(plain.mirrored)
+    assert 10 < sum(said) < 30

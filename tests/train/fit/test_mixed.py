@@ -174,6 +174,7 @@ epochs = 1
 average_last = 1
 freeze_batch_norm = true
 fold_batch_norm = true
+mirrored = 0.2
 [evidence]
 outside = 0.5
 boxes = 0.1

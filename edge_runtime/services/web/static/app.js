@@ -8,10 +8,14 @@ function say(key) {
   return words[key] || key.slice(key.indexOf(".") + 1).replaceAll("_", " ");
 }
 
+function fill(key, values) {
+  return say(key).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
+}
+
 async function translate() {
   const answer = await fetch("v1/messages" + location.search);
-  if (!answer.ok) return;
   const found = await answer.json();
+  if (!answer.ok) { $("status").textContent = found.error.message; return; }
   words = found.messages;
   document.documentElement.lang = found.language;
   for (const node of document.querySelectorAll("[data-say]")) node.textContent = say(node.dataset.say);
@@ -25,12 +29,17 @@ function headers() {
 async function start() {
   const answer = await fetch("v1/info", { headers: headers() });
   $("token-section").hidden = answer.status !== 401;
-  if (!answer.ok) { $("model").textContent = "A token is needed."; return; }
+  if (!answer.ok) { $("model").textContent = say("page.token_needed"); return; }
   info = await answer.json();
-  $("model").textContent = info.model.name + " " + info.model.version + " on " + info.engine +
-    "; " + say("page.point") + " " + info.operating_point + ": " + say("decision.pneumonia") +
-    " ≥ " + info.threshold.toFixed(4);
-  $("use").textContent = info.intended_use;
+  const told = [
+    fill("report.model", { model: info.model.name + " " + info.model.version, engine: info.engine }),
+    fill("report.point", { point: info.operating_point }),
+  ];
+  if (info.site) told.push(fill("report.site", { site: info.site }));
+  $("model").textContent = told.join("; ");
+  const translated = info.translations[document.documentElement.lang];
+  $("use").textContent = translated || info.intended_use;
+  $("use").lang = translated ? document.documentElement.lang : "en";
 }
 
 function element(tag, className, text) {
@@ -63,11 +72,11 @@ async function screenOne(file) {
       : { source: file.name, status: "error", error: body.error, probability: null, decision: null };
   } catch (problem) {
     record = { source: file.name, status: "error", probability: null, decision: null,
-      error: { code: "no_answer", message: "the device did not answer: " + problem.message } };
+      error: { code: "no_answer", message: problem.message } };
   }
   records.push(record);
   show(item, record);
-  if (record.status !== "error") await showPicture(item, file);
+  if (record.status !== "error") await showPicture(item, file, record.decision !== null);
   $("csv").disabled = $("clear").disabled = false;
 }
 
@@ -77,32 +86,72 @@ function show(item, record) {
   const text = element("div", "words");
   text.append(element("h3", "", record.source));
   const verdict = record.decision || record.status;
-  text.append(element("p", "decision " + verdict,
-    say((record.decision ? "decision." : "status.") + verdict)));
-  if (record.probability !== null) {
-    const scale = element("div", "scale " + verdict);
-    const value = element("div", "value");
-    value.style.width = 100 * record.probability + "%";
-    const cut = element("div", "cut");
-    cut.style.left = 100 * record.threshold + "%";
-    cut.title = "operating point";
-    scale.append(value, cut);
-    text.append(scale);
-    text.append(element("p", "", say("page.probability") + " " + record.probability.toFixed(4) +
-      ", " + say("page.point") + " " + record.operating_point + ": " + record.threshold.toFixed(4)));
-  }
+  const word = say((record.decision ? "decision." : "status.") + verdict);
+  text.append(element("p", "decision " + verdict, word[0].toUpperCase() + word.slice(1)));
+  if (record.probability !== null) text.append(...scale(record, verdict));
+  if (words["meaning." + verdict]) text.append(element("p", "", say("meaning." + verdict)));
   if (record.error) {
-    text.append(element("p", "error", say("error." + record.error.code)));
-    text.append(element("p", "quiet", record.error.message));
+    const told = words["error." + record.error.code] || record.error.message;
+    text.append(element("p", "error", told));
   }
-  const flags = record.quality ? record.quality.flags : [];
-  for (const flag of flags) text.append(element("p", "quiet", say("flag." + flag)));
+  const manner = record.decision ? "quiet" : "";  // why there is none is the message
+  for (const reason of reasons(record)) text.append(element("p", manner, reason));
   item.append(text);
 }
 
-async function showPicture(item, file) {
-  const box = element("div", "picture");
-  for (const [layer, text] of [["image", "Radiograph"], ["map", "Heatmap of the evidence"]]) {
+// As messages.reasons does.
+function reasons(record) {
+  let flags = record.quality ? record.quality.flags : [];
+  const refused = record.status === "rejected";
+  if (refused && flags.length > 1) flags = flags.filter((flag) => flag !== "out_of_distribution");
+  return flags.map((flag) => say(refused && words["refused." + flag] ? "refused." + flag : "flag." + flag));
+}
+
+// As report.place_on_scale and messages.times_threshold do.
+function logOdds(probability) {
+  const clipped = Math.min(Math.max(probability, 1e-8), 1 - 1e-8);
+  return Math.log(clipped / (1 - clipped));
+}
+
+function place(probability) {
+  return Math.min(Math.max(50 + 50 * logOdds(probability) / 7, 0), 100);
+}
+
+function times(record) {
+  const value = Math.exp(logOdds(record.probability) - logOdds(record.threshold));
+  if (value > 1000) return "> 1000";
+  if (value < 1 / 1000) return "< 0.001";
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(value)));
+  return (Math.floor(value * 10 ** digits + 1e-9) / 10 ** digits).toFixed(digits);
+}
+
+function scale(record, verdict) {
+  const bar = element("div", "scale " + verdict);
+  bar.setAttribute("role", "img");
+  bar.title = fill("score.bar", { times: times(record) });
+  bar.setAttribute("aria-label", bar.title);
+  if (info && info.uncertain && record.operating_point === info.operating_point) {
+    const band = element("div", "band");
+    band.style.left = place(info.uncertain[0]) + "%";
+    band.style.width = place(info.uncertain[1]) - place(info.uncertain[0]) + "%";
+    bar.append(band);
+  }
+  const cut = element("div", "cut");
+  cut.style.left = place(record.threshold) + "%";
+  const value = element("div", "value");
+  value.style.left = place(record.probability) + "%";
+  bar.append(cut, value);
+  return [bar, element("p", "quiet", fill("score.times", { times: times(record) }))];
+}
+
+async function showPicture(item, file, judged) {
+  const box = element("button", "picture");
+  box.type = "button";
+  box.title = say("picture.enlarge");
+  box.addEventListener("click", () => box.classList.toggle("large"));
+  const layers = [["image", say("page.radiograph")]];
+  if (judged) layers.push(["map", say("page.heatmap")]);
+  for (const [layer, text] of layers) {
     const answer = await post("v1/heatmap?layer=" + layer, file);
     if (!answer.ok) return;
     const picture = element("img", layer === "map" ? "heat" : "");
@@ -111,6 +160,7 @@ async function showPicture(item, file) {
     box.append(picture);
   }
   item.prepend(box);
+  if (judged) $("legend").hidden = false;
   applyOpacity();
 }
 
@@ -122,11 +172,11 @@ function applyOpacity() {
 async function screenAll(files) {
   let done = 0;
   for (const file of files) {
-    $("status").textContent = "Screening " + (done + 1) + " of " + files.length + "…";
+    $("status").textContent = fill("page.screening", { n: done + 1, total: files.length });
     await screenOne(file);
     done += 1;
   }
-  $("status").textContent = done + (done === 1 ? " image" : " images") + " done.";
+  $("status").textContent = fill("page.done", { n: done });
 }
 
 function cell(value) {
@@ -164,6 +214,10 @@ $("drop").addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
   screenAll([...event.dataTransfer.files]);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const box of document.querySelectorAll(".picture.large")) box.classList.remove("large");
 });
 $("opacity").addEventListener("input", applyOpacity);
 $("heat").addEventListener("change", applyOpacity);
