@@ -131,7 +131,7 @@ def draw_film(
             patch = np.exp(-(((x - cx) / 0.2) ** 2 + ((y - cy) / 0.22) ** 2))
             image += density * patch * lungs * (1 + 0.2 * grain(16))
     image = 1.158 * np.clip(image, 0, None) + 0.021 + rng.normal(0, 0.007, image.shape)
-    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(np.clip(image, 0, 1) * 255 + 0.5, np.uint8)
 
 
 def _soft_ellipse(
