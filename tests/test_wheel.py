@@ -38,7 +38,8 @@ def test_the_wheel_holds_the_runtime_and_the_bundle_alone(wheel: Path) -> None:
     assert not [n for n in inside if n.endswith((".pyc", ".keras", ".h5"))]
     required = [n for n in metadata.splitlines() if n.startswith("Requires-Dist")]
     plain = [n for n in required if "extra ==" not in n]
-    assert len(plain) == 3 and "tensorflow" not in "".join(required)
+    # numpy, Pillow and one engine, which depends on the machine.
+    assert len(plain) == 4 and "tensorflow" not in "".join(required)
     assert wheel.stat().st_size < 10_000_000
 
 
