@@ -17,7 +17,7 @@ from edge_runtime.commands.options import add_screening_options, load_screener, 
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
-from edge_runtime.records.messages import catalogue, choose_language, say
+from edge_runtime.records.messages import catalogue, choose_language, say, told_legend
 from edge_runtime.records.output import FORMATS, RecordWriter
 from edge_runtime.records.record import Examination
 from edge_runtime.screener import Screener
@@ -60,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest, point = screener.bundle.manifest, screener.operating_point
     tell(f"{manifest.name} {manifest.version}, {screener.engine_name}. {say('notice', language)}")
     if arguments.format == "table":
-        legend = say("table.legend", language)
-        tell(legend.format(threshold=f"{point.threshold:.4f}", point=point.name))
+        tell(told_legend(point, language))
     audit = open_audit(arguments)
     done: Mapping[tuple[str, str], str] = {}
     if arguments.resume:

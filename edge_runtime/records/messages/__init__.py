@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.records.record import Record
 from edge_runtime.statistics.odds import log_odds
 
@@ -106,7 +107,20 @@ def times_threshold(record: Record) -> str:
     """The odds of pneumonia as a multiple of those at the threshold, "3.0"; "" without a score."""
     if record.probability is None:
         return ""
-    times = math.exp(log_odds(record.probability) - log_odds(record.threshold))
+    return _times(record.probability, record.threshold)
+
+
+def told_legend(point: OperatingPoint, language: str) -> str:
+    """What the numbers of a table mean, and where the decisions of a point lie on them."""
+    values = {"threshold": f"{point.threshold:.4f}", "point": point.name}
+    if point.uncertain is None:
+        return say("table.legend", language).format(**values)
+    low, high = (_times(edge, point.threshold) for edge in point.uncertain)
+    return say("table.legend_band", language).format(low=low, high=high, **values)
+
+
+def _times(probability: float, threshold: float) -> str:
+    times = math.exp(log_odds(probability) - log_odds(threshold))
     if times > _MOST_TIMES:
         return f"> {_MOST_TIMES}"
     if times < 1 / _MOST_TIMES:
