@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.site.thresholds import Policy
 
     language = choose_language(arguments.lang)
+    beside = _beside_report(arguments)
     costs = _costs(arguments.costs)
     policy = None
     if arguments.min_sensitivity is not None or arguments.max_referred is not None or costs:
@@ -82,13 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.table:
         with open(arguments.table, "w", encoding="utf-8") as file:
             json.dump(to_mapping(result.rows), file, indent=1, allow_nan=False)
-    if arguments.report:
+    if beside:
         from edge_runtime.site.page import render_page, whole_table
 
-        table = os.path.splitext(arguments.report)[0] + ".csv"
         with open(arguments.report, "w", encoding="utf-8") as file:
-            file.write(render_page(result, os.path.basename(table), language))
-        with open(table, "w", encoding="utf-8-sig", newline="") as file:
+            file.write(render_page(result, os.path.basename(beside), language))
+        with open(beside, "w", encoding="utf-8-sig", newline="") as file:
             file.write(whole_table(result, language))
     if result.profile is None:
         return 0 if policy is None else 1
@@ -96,6 +96,21 @@ def run(arguments: argparse.Namespace) -> int:
         save_profile(result.profile, arguments.output)
         tell(f"profile written to {arguments.output}: use it with --site")
     return 0
+
+
+def _beside_report(arguments: argparse.Namespace) -> str | None:
+    """The CSV beside --report; none of the other files may be it, the labels least of all."""
+    if not arguments.report:
+        return None
+    beside: str = os.path.splitext(arguments.report)[0] + ".csv"
+    others = (arguments.labels, arguments.output, arguments.table, arguments.report)
+    for other in others:
+        if other and os.path.realpath(other) == os.path.realpath(beside):
+            raise InvalidValueError(
+                f"--report {arguments.report} would write its thresholds to {beside}, which is "
+                f"{other}; name another --report"
+            )
+    return beside
 
 
 def _costs(text: str | None) -> tuple[float, float] | None:

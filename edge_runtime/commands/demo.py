@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.basics.streams import tell
@@ -18,9 +17,9 @@ from edge_runtime.commands.options import (
     whole,
 )
 from edge_runtime.images.inputs import find_inputs
-from edge_runtime.images.phantom import draw_film
+from edge_runtime.images.phantom import as_jpeg, draw_film
 from edge_runtime.records.heatmap import overlay_jpeg
-from edge_runtime.records.messages import table_line
+from edge_runtime.records.messages import table_head, table_line, told_legend
 from edge_runtime.records.report import Made, write_report
 
 NOTICE = (
@@ -42,16 +41,10 @@ def demo_files(count: int) -> Iterator[tuple[str, bytes]]:
     for place in range(count):
         kind = list(_DENSITIES)[place % len(_DENSITIES)]
         drawn = draw_film(_FIRST_SEED + place, _DENSITIES[kind])
-        yield f"synthetic-{place:02}-{kind}.jpeg", _jpeg(Image.fromarray(drawn))
-    film = Image.fromarray(draw_film(_FIRST_SEED))
-    yield "synthetic-turned.jpeg", _jpeg(film.transpose(Image.Transpose.ROTATE_90))
-    yield "synthetic-cut.jpeg", _jpeg(film)[:4000]
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format="JPEG", quality=90)
-    return buffer.getvalue()
+        yield f"synthetic-{place:02}-{kind}.jpeg", as_jpeg(drawn)
+    film = draw_film(_FIRST_SEED)
+    yield "synthetic-turned.jpeg", as_jpeg(np.rot90(film))
+    yield "synthetic-cut.jpeg", as_jpeg(film)[:4000]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     screener = load_screener(arguments, parallel=workers)
     results = list(screener.examine_many(find_inputs([str(images)]), workers))
     tell(NOTICE)
+    tell(told_legend(screener.operating_point, "en"))
+    print(table_head("en"))
     with open(folder / "results.jsonl", "w", encoding="utf-8") as file:
         for result in results:
             print(result.record.to_json(), file=file)

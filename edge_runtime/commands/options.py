@@ -156,7 +156,12 @@ def number(low: float, high: float, above: bool = False) -> Callable[[str], floa
 
 
 def _with_point(text: str) -> str:
-    """A number with a decimal comma, as half of the world writes it, with a point."""
+    """A number with a decimal comma, as half of the world writes it, with a point.
+
+    "1,000" stays as it is, and so is none: the other half of the world means a thousand by it.
+    """
+    if re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", text.strip()):
+        return text
     return text.replace(",", ".") if text.count(",") == 1 and "." not in text else text
 
 

@@ -58,10 +58,13 @@ def draw_phantom(
 
 def phantom_jpeg(seed: int, pneumonia: bool, height: int = 448, width: int = 512) -> bytes:
     """The same as the bytes of a greyscale JPEG of quality 90."""
+    return as_jpeg(draw_phantom(seed, pneumonia, height, width))
+
+
+def as_jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """A drawing, (height, width) uint8, as the bytes of a greyscale JPEG of quality 90."""
     buffer = io.BytesIO()
-    Image.fromarray(draw_phantom(seed, pneumonia, height, width)).save(
-        buffer, format="JPEG", quality=90
-    )
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -343,17 +343,7 @@ def test_the_page_in_a_browser(
     # By keyboard: the file field is the first stop after the page's top.
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "files"
-    # Drop three files, as a hand would.
-    handle = page.evaluate_handle(
-        """async (files) => {
-            const transfer = new DataTransfer();
-            for (const [name, bytes] of files)
-                transfer.items.add(new File([new Uint8Array(bytes)], name));
-            return transfer;
-        }""",
-        [[name, list(content)] for name, content in files.items()],
-    )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": handle})
+    _drop(page, files)
     # By text: the page's policy forbids the evaluation that waiting for a condition needs.
     page.get_by_text("Done: 3.").wait_for()
     items = page.locator("#results li")
@@ -386,6 +376,20 @@ def test_the_page_in_a_browser(
     context.close()
 
 
+def _drop(page: Any, files: Mapping[str, bytes]) -> None:
+    """Drop files onto the page, as a hand would."""
+    transfer = page.evaluate_handle(
+        """async (files) => {
+            const transfer = new DataTransfer();
+            for (const [name, bytes] of files)
+                transfer.items.add(new File([new Uint8Array(bytes)], name));
+            return transfer;
+        }""",
+        [[name, list(content)] for name, content in files.items()],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
 def _check_one_result(page: Any, content: bytes) -> None:
     """What it means, where the score lies against the threshold, and the picture."""
     first = page.locator("#results li[data-status=ok]").first
@@ -415,16 +419,7 @@ def test_the_page_speaks_one_language(
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.goto(f"{strict_server}?lang={language}")
-    transfer = page.evaluate_handle(
-        """async (files) => {
-            const transfer = new DataTransfer();
-            for (const [name, bytes] of files)
-                transfer.items.add(new File([new Uint8Array(bytes)], name));
-            return transfer;
-        }""",
-        [[name, list(content)] for name, content in files.items()],
-    )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+    _drop(page, files)
     page.get_by_text(say("page.done", language).format(n=3)).wait_for()
     page.locator("summary").click()
     told = page.locator("body").inner_text()

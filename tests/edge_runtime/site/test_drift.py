@@ -93,9 +93,9 @@ def test_the_same_image_again_and_again_is_one_image() -> None:
 
 @pytest.mark.slow
 def test_adults_among_the_children_are_noticed() -> None:
-    """30 % adult images among held-back children: found in over 90 % of 200 draws.
+    """30 % adult images among held-back children: found in at least 95 % of 200 draws.
 
-    With 5.0.0 in 95 %: a model that has learned from adults finds them less unlike.
+    With 5.0.0 in just that: a model that has learned from adults finds them less unlike.
     """
     children = DATA / "chest_xray" / "train"
     adults = DATA / "nih_external"
@@ -127,7 +127,7 @@ def test_adults_among_the_children_are_noticed() -> None:
         mixed += [adult[i] for i in rng.choice(len(adult), 45, replace=False)]
         found += measure_drift(mixed, reference).changed
     print(f"false alarms {false}/200, found {found}/200")
-    assert false / 200 < 0.05 and found / 200 > 0.9
+    assert false / 200 < 0.05 and found / 200 >= 0.95
 
 
 def _results(paths: list[str]) -> list[dict[str, Any]]:

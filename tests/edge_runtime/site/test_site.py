@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import html
 import json
@@ -15,6 +16,7 @@ import pytest
 from edge_runtime import Screener
 from edge_runtime.bundle.site_profile import load_profile
 from edge_runtime.cli import main
+from edge_runtime.commands.options import number
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.records.messages import LANGUAGES, say
@@ -351,3 +353,29 @@ def test_groups_of_one_kind_and_points_that_call_nobody(site: Path, tmp_path: Pa
     assert found["F"].sensitivity is None and found["F"].specificity is not None
     assert found["M"].specificity is None and found["M"].auc is None
     assert "nan" not in (tmp_path / "r.html").read_text(encoding="utf-8").lower()
+
+
+def test_the_table_beside_the_page_overwrites_nothing(
+    site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "site.csv"
+    labels.write_bytes((site / "labels.csv").read_bytes())
+    before = labels.read_bytes()
+    command = ["calibrate", "--images", site, "--labels", labels, "--prevalence", "0.2"]
+    for report in ("site.html", "site.csv"):
+        assert main([*map(str, command), "--report", str(tmp_path / report)]) == 2
+        assert "name another --report" in capsys.readouterr().err
+    assert labels.read_bytes() == before and list(tmp_path.iterdir()) == [labels]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("0,2", 0.2), ("0,125", 0.125), ("12,5", 12.5), ("7.5", 7.5)]
+)
+def test_decimal_commas_are_read(text: str, value: float) -> None:
+    assert number(0, 1000)(text) == value
+
+
+@pytest.mark.parametrize("text", ["1,000", "999,999", "1,2,3", "1.000,5", ",", "nan"])
+def test_what_could_be_a_thousand_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError):
+        number(0, 1000)(text)
