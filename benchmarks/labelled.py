@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InvalidValueError
-from train.data.dataset import NORMAL
+from train.data.dataset import NORMAL, patient_of
 from train.data.table import read_table
 
 POSITIVE_FOLDER = "PNEUMONIA"
@@ -19,6 +19,7 @@ class Labelled:
     path: Path
     name: str  # relative to the folder
     positive: bool
+    patient: str = ""  # as the table says, or guessed from the file's name
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +61,12 @@ def read_labelled(
             f"{data} needs a folder {POSITIVE_FOLDER} and one for the other class, has {names}"
         )
     return [
-        Labelled(file, file.relative_to(data).as_posix(), c.name == POSITIVE_FOLDER)
+        Labelled(
+            file,
+            file.relative_to(data).as_posix(),
+            c.name == POSITIVE_FOLDER,
+            patient_of(file),
+        )
         for c in classes
         for file in sorted(c.iterdir())
         if file.is_file() and not file.name.startswith(".")
@@ -84,7 +90,12 @@ def _of_table(data: Path, sources: Sequence[str], findings: Sequence[str]) -> li
         )
     return sorted(
         (
-            Labelled(table.root / f.sample.path, f.sample.path, f.sample.kind != NORMAL)
+            Labelled(
+                table.root / f.sample.path,
+                f.sample.path,
+                f.sample.kind != NORMAL,
+                f.sample.patient,
+            )
             for f in films
         ),
         key=lambda one: one.name,

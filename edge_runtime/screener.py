@@ -29,7 +29,8 @@ from edge_runtime.images.memory import turn_of
 from edge_runtime.images.preprocess import decode, prepare, prepare_pixels, resize
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.judge.quality import Quality
+from edge_runtime.judge.population import ANY, AUTO
+from edge_runtime.judge.quality import Flag, Quality
 from edge_runtime.judge.scores import disease_map, label_probabilities, map_logits
 from edge_runtime.records.record import (
     STAGES,
@@ -80,18 +81,32 @@ class Screener:
         self._beside = Beside() if pool.size == 1 and default_threads() > 1 else None
         manifest = bundle.manifest
         self._model = ModelIdentity(manifest.name, manifest.version, bundle.sha256, pool.name)
+        self.population: str | None = None  # whom all films show; None: their ages say it
+        self._blanks: dict[str, Record] = {}
         self.operating_point = operating_point
 
     @property
     def operating_point(self) -> OperatingPoint:
-        """What decides; records made from now on name the one that is set."""
+        """What decides where the population is not known; to set it makes it decide of all."""
         return self._point
 
     @operating_point.setter
     def operating_point(self, point: OperatingPoint) -> None:
-        self._point = point
-        # What all records have in common.
-        self._blank = Record(
+        self._decide_with(point, {})
+
+    @property
+    def points_by_population(self) -> Mapping[str, OperatingPoint]:
+        """What decides instead where an image's age tells its population."""
+        return self._points
+
+    def _decide_with(self, point: OperatingPoint, points: Mapping[str, OperatingPoint]) -> None:
+        self._point, self._points = point, dict(points)
+        self._blank = self._blank_of(point, self.population)
+        self._blanks = {name: self._blank_of(each, name) for name, each in points.items()}
+
+    def _blank_of(self, point: OperatingPoint, population: str | None) -> Record:
+        """What all records of a point have in common."""
+        return Record(
             source="-",
             sha256=None,
             status="error",
@@ -101,6 +116,7 @@ class Screener:
             threshold=point.threshold,
             quality=Quality(),
             model=self._model,
+            population=population,
         )
 
     @property
@@ -116,8 +132,10 @@ class Screener:
     @property
     def conditions(self) -> Conditions:
         """What its results are made with; results of other conditions do not belong beside them."""
-        point = self.operating_point
-        return Conditions(self.bundle.sha256, self.engine_name, point.name, point.threshold)
+        blanks = (self._blank, *self._blanks.values())
+        thresholds = {blank.population: blank.threshold for blank in blanks}
+        name = self.operating_point.name
+        return Conditions(self.bundle.sha256, self.engine_name, name, thresholds)
 
     @classmethod
     def load(
@@ -132,6 +150,7 @@ class Screener:
         site: SiteProfile | str | os.PathLike[str] | None = None,
         force: bool = False,
         check: bool = True,
+        population: str = AUTO,
     ) -> Screener:
         """Open a bundle, load its model and check one known answer on this machine.
 
@@ -146,15 +165,28 @@ class Screener:
             force: Give a probability also for images that the quality gate refuses; their record
                 says so.
             check: Compare one known-answer vector before anything is screened.
+            population: Whose operating point decides, where the bundle has several: "auto", by
+                the age that a DICOM file states, else that of all; "children" or "adults", of
+                every film (one that states another age is then refused); "any", that of all.
+                Thresholds of one's own, or of a site, decide of all films.
 
         Raises:
             BundleError: The bundle is incomplete or altered.
             EngineError: No engine, or it gives wrong answers here.
-            InvalidValueError: No such operating point, a threshold outside (0, 1), or a site
-                profile that was made for another bundle or family of engines.
+            InvalidValueError: No such operating point or population, a threshold outside (0, 1),
+                a site profile that was made for another bundle or family of engines, or a
+                population named beside a threshold of one's own or a site.
         """
         opened = load_bundle(bundle)
-        point = opened.manifest.operating_point(operating_point)
+        manifest = opened.manifest
+        one = None if population in (AUTO, ANY) else population
+        point = manifest.operating_point(operating_point, one)
+        own = threshold is not None or (site is not None and operating_point is None)
+        if one is not None and own:
+            raise InvalidValueError(
+                f"population {one!r} chooses among the bundle's thresholds, and there is another "
+                "(threshold, site); leave one of the two out"
+            )
         if threshold is not None:
             if not 0 < threshold < 1:
                 raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
@@ -170,7 +202,10 @@ class Screener:
             if operating_point is None and threshold is None:
                 point = profile.operating_point
         screener = cls(opened, pool, point, force, temperature)
-        screener.site_name = site_name
+        screener.site_name, screener.population = site_name, one
+        by_age = () if own or population != AUTO else manifest.populations
+        points = {each.name: manifest.operating_point(point.name, each.name) for each in by_age}
+        screener._decide_with(point, points)
         if check:
             for answer in opened.manifest.known_answers[:1]:
                 screener.check_known_answer(answer)
@@ -224,8 +259,20 @@ class Screener:
         image: str | os.PathLike[str] | bytes | NDArray[np.uint8],
         source: str | None = None,
         timings: bool = False,
+        population: str | None = None,
     ) -> Examination:
-        """As `screen`, and returns the prepared pixels and the evidence map too."""
+        """As `screen`, and returns the prepared pixels and the evidence map too.
+
+        Args:
+            image: As for `screen`.
+            source: As for `screen`.
+            timings: Put `timing_ms` into the record.
+            population: Whom this image shows, where the caller knows it ("children", "adults").
+
+        Raises:
+            InvalidValueError: No such population here: see `check_population`.
+        """
+        self.check_population(population)
         name = source or (os.fspath(image) if isinstance(image, (str, os.PathLike)) else "-")
         digest: Task[str] | None = None
         gate = self.bundle.manifest.quality
@@ -260,8 +307,18 @@ class Screener:
         marks = (started, read, decoded, prepared, finished)
         stages = {stage: marks[i + 1] - marks[i] for i, stage in enumerate(STAGES[:-1])}
         quality = gate.weigh(flags.result(), outputs.features) if gate and flags else Quality()
-        record = self._judge(
-            name, digest.result(), logits, quality, milliseconds(stages) if timings else None
+        whose = population or self.population
+        quality, whose = self._by_age(facts.age_years, quality, whose)
+        blank = self._blanks.get(whose or "", self._blank)
+        point = self._points.get(whose or "", self._point)
+        judged = self._judge(logits, quality, point)
+        record = dataclasses.replace(
+            blank,
+            source=name,
+            sha256=digest.result(),
+            quality=quality,
+            timing_ms=milliseconds(stages) if timings else None,
+            **judged,
         )
         stages[STAGES[-1]] = clock() - finished
         evidence = disease_map(outputs.evidence_map)
@@ -344,33 +401,48 @@ class Screener:
         told = RecordError(error.code.value, f"{source}: {error}")
         return dataclasses.replace(self._blank, source=source, sha256=digest, error=told)
 
+    def check_population(self, name: str | None) -> None:
+        """Raise InvalidValueError unless one image may be said to show this population.
+
+        It may where the bundle has points by population, and neither a threshold of one's own, nor
+        a site, nor another population was named for all images.
+        """
+        if name is None or name in self._points or name == self.population:
+            return
+        names = ", ".join(self._points) or self.population or "none"
+        raise InvalidValueError(f"no population {name!r} to choose here; there is {names}")
+
+    def _by_age(
+        self, age: float | None, quality: Quality, named: str | None
+    ) -> tuple[Quality, str | None]:
+        """Quality and population, by the age that a file states and the one that was named."""
+        populations = {each.name: each for each in self.bundle.manifest.populations}
+        if age is None:
+            return quality, named
+        if named is None:
+            fitting = (n for n in self._points if populations[n].covers(age))
+            return quality, next(fitting, None)
+        if not populations[named].covers(age):
+            flags = (*quality.flags, Flag.WRONG_POPULATION.value)
+            quality = Quality(False, flags, quality.ood_score)
+        return quality, named
+
     def _judge(
-        self,
-        source: str,
-        digest: str,
-        logits: NDArray[np.float64],
-        quality: Quality,
-        timing_ms: Mapping[str, float] | None,
-    ) -> Record:
-        judged: dict[str, Any] = {"status": "rejected"}
-        if quality.accepted or self.force:
-            by_label = self.label_probabilities(logits)
-            labels = self.bundle.manifest.labels
-            probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
-            judged = {
-                "status": "ok",
-                "probability": probability,
-                "decision": self.operating_point.decide(probability),
+        self, logits: NDArray[np.float64], quality: Quality, point: OperatingPoint
+    ) -> dict[str, Any]:
+        """The fields of a record that are the model's to say."""
+        if not (quality.accepted or self.force):
+            return {"status": "rejected"}
+        by_label = self.label_probabilities(logits)
+        labels = self.bundle.manifest.labels
+        probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
+        judged: dict[str, Any] = {
+            "status": "ok",
+            "probability": probability,
+            "decision": point.decide(probability),
+        }
+        if len(labels) > 2:
+            judged["probabilities"] = {
+                label: round(p, _PROBABILITY_DIGITS) for label, p in by_label.items()
             }
-            if len(labels) > 2:
-                judged["probabilities"] = {
-                    label: round(p, _PROBABILITY_DIGITS) for label, p in by_label.items()
-                }
-        return dataclasses.replace(
-            self._blank,
-            source=source,
-            sha256=digest,
-            quality=quality,
-            timing_ms=timing_ms,
-            **judged,
-        )
+        return judged

@@ -58,17 +58,19 @@ def build_bundle(
     data: Sequence[Path],
     output: Path,
     *,
-    name: str,
+    name: str | None = None,
     version: str,
     representative_count: int = 200,
     onnx_weights: str = "int8",
     force: bool = False,
+    allow_weak: bool = False,
 ) -> Manifest:
     """Export a finished run to `output` (int8) and `output`-float, if the gate lets it.
 
     Raises:
-        GateError: An int8 or float file does not keep the float model's accuracy. Nothing is
-            left at `output`.
+        GateError: An int8 or float file does not keep the float model's accuracy, or the model is
+            no better than the recipe's floor and `allow_weak` is not set. Nothing is left at
+            `output`.
         InvalidValueError: Not a finished run, or `output` exists and `force` is not set.
     """
     float_output = output.with_name(output.name + "-float")
@@ -77,7 +79,7 @@ def build_bundle(
             raise InvalidValueError(f"{path} exists; give another --output, or --force")
     run = open_run(run_folder)
     core = load_core(run.folder)
-    source = open_source(data)
+    source = open_source(data, patient_pattern=run.recipe.data.patient_pattern)
     films = [sample for sample in run.splits.train if source.is_whole(sample)]
     chosen = choose_representative(films, representative_count)
     representative = source.pixels(chosen, run.input, "representative data")
@@ -86,6 +88,10 @@ def build_bundle(
     tqdm.write("running the float model")
     exact = _Exact(keras_logits(core, validation), keras_logits(core, representative))
     temperature, points = run.calibrate(disease_logit(exact.validation))
+    whom = [Described.of(s, source, run.recipe) for s in run.splits.validation]
+    populations = run.calibrate_populations(
+        disease_logit(exact.validation), temperature, np.array([film.child for film in whom])
+    )
     tqdm.write("converting")
     converted = [
         _load(format_name, precision, model, representative, validation, exact)
@@ -102,6 +108,7 @@ def build_bundle(
     for row in metrics:
         tqdm.write(_told(row))
     gate.check(metrics)
+    is_weak = gate.check_worth(metrics[0].auc, run.recipe.least_auc, allow_weak)
 
     tqdm.write("fitting the quality gate")
     int8 = next(c for c in converted if c.label == "int8 tflite")
@@ -141,7 +148,7 @@ def build_bundle(
     rows, columns, units = core.output["map"].shape[1:]
     draft = Manifest(
         schema=SCHEMA,
-        name=name,
+        name=name or f"{run.recipe.name}-{run.recipe.network.backbone}",
         version=version,
         intended_use=run.recipe.about.intended_use or _NOT_STATED,
         labels=run.labels,
@@ -160,10 +167,11 @@ def build_bundle(
         provenance=_provenance(run, [image.path for image in chosen])
         | describe_sources(run, source)
         | {
+            "weak": is_weak,
             "gate": to_mapping(rates),
             "populations": to_mapping(
                 measure_populations(
-                    [Described.of(s, source, run.recipe) for s in run.splits.validation],
+                    whom,
                     disease_logit(exact.validation),
                     {
                         c.label: disease_logit(c.validation)
@@ -173,13 +181,15 @@ def build_bundle(
                     temperature,
                     points,
                     verdicts,
+                    populations,
                 )
             ),
         },
         quality=quality,
         reference=_reference(verdicts, int8, temperature),
         evidence_floor=_evidence_floor(int8.engine, validation, run.validation.positive),
-        expected=expectations(run, points),
+        expected=expectations(run, source, temperature, points, populations),
+        populations=populations,
         translations=run.recipe.about.translations,
     )
     return write_bundles(

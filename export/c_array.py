@@ -20,6 +20,7 @@ from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.manifest import BundledFile, Manifest
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
+from edge_runtime.judge.operating_point import OperatingPoint
 
 _PER_LINE = 16
 _ALIGNMENT = 16  # what the microcontroller interpreter asks of a model's address
@@ -133,12 +134,27 @@ def _arena(operations: list[Any], tensors: dict[int, Any], source: int) -> int:
     )
 
 
+def _threshold_lines(name: str, point: OperatingPoint) -> list[str]:
+    """At or above CXR_THRESHOLD it is pneumonia, but from CXR_UNCERTAIN_FROM up to _TO unsure."""
+    lines = [f"#define CXR_THRESHOLD_{name} {point.threshold!r}f"]
+    if point.uncertain:
+        low, high = point.uncertain
+        lines.append(f"#define CXR_UNCERTAIN_FROM_{name} {low!r}f")
+        lines.append(f"#define CXR_UNCERTAIN_TO_{name} {high!r}f")
+    return lines
+
+
 def _header(manifest: Manifest, file: BundledFile, facts: Facts, size: int, digest: str) -> str:
     spec, outputs = manifest.input, manifest.outputs
     rows, columns, units = outputs.map_shape
+    named = [(point.name, point) for point in manifest.operating_points]
+    named += [
+        (f"{point.name}_{population.name}", point)
+        for population in manifest.populations
+        for point in population.operating_points
+    ]
     points = "\n".join(
-        f"#define CXR_THRESHOLD_{point.name.upper()} {point.threshold!r}f"
-        for point in manifest.operating_points
+        line for name, point in named for line in _threshold_lines(name.upper(), point)
     )
     offsets = ", ".join(f"{value!r}f" for value in file.logit_offset)
     return f"""/* {manifest.name} {manifest.version}. Generated; do not edit.

@@ -9,9 +9,11 @@ reproduce its known answers.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
+from edge_runtime.commands.options import whole
 from train.data.table import add_data_sets
 
 
@@ -24,9 +26,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="folder written by `python -m train fit`")  # fmt: skip
     add_data_sets(parser)
     parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
-    parser.add_argument("--name", default="pneumonia-mobilenetv2")
+    parser.add_argument(
+        "--name", type=_name, help="of the model; by default the recipe's, as `mine-mobilenetv2`"
+    )
     parser.add_argument("--version", default="1.0.0")
-    parser.add_argument("--representative", type=int, default=200, metavar="N", help="images")
+    parser.add_argument(
+        "--representative", type=whole(10, 10_000), default=200, metavar="N", help="images"
+    )
+    parser.add_argument(
+        "--allow-weak",
+        action="store_true",
+        help="ship a model whose AUC on validation is not above the recipe's least_auc; its card "
+        "says so",
+    )
     parser.add_argument(
         "--onnx-weights",
         choices=("int8", "uint8", "int7"),
@@ -35,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "x86 without VNNI; int7 is int8 in reduced range",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+
+
+def _name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} must be letters, digits, dots, dashes and underscores, at most 100"
+        )
+    return text
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -52,6 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
             representative_count=arguments.representative,
             onnx_weights=arguments.onnx_weights,
             force=arguments.force,
+            allow_weak=arguments.allow_weak,
         )
     except GateError as error:
         print(f"the verification gate refused the export: {error}", file=sys.stderr)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_runtime.bundle.manifest import Manifest, ModelMetrics
+from edge_runtime.judge.population import Population
 from edge_runtime.statistics.estimates import Estimate
 
 
@@ -55,8 +56,14 @@ def write_model_card(manifest: Manifest) -> str:
             for p in manifest.operating_points
         ),
         "",
+        *_own_points(manifest),
         "## Accuracy kept",
         "",
+        *(
+            ["**This model may know nothing: its AUC on validation is not above the floor.**", ""]
+            if provenance.get("weak")
+            else []
+        ),
         "DeLong intervals; differences are paired, on the same images. Validation is held out by "
         "patient from the training sources: it is easier than any clinic.",
         "",
@@ -89,6 +96,32 @@ def write_model_card(manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
+def _own_points(manifest: Manifest) -> list[str]:
+    """Of populations that the points above do not serve."""
+    if not manifest.populations:
+        return []
+    return [
+        "Of a population's own films alone, and in force where a DICOM file states the age, or "
+        "where `--population` names it:",
+        "",
+        "| whose | ages | name | threshold | uncertain | sensitivity (95 %) | specificity (95 %) |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {each.name} | {_told_ages(each)} | {p.name} | {p.threshold:.4f} | "
+            + (f"{p.uncertain[0]:.4f} to {p.uncertain[1]:.4f}" if p.uncertain else "")
+            + f" | {p.sensitivity:.3f} | {p.specificity:.3f} |"
+            for each in manifest.populations
+            for p in each.operating_points
+        ),
+        "",
+    ]
+
+
+def _told_ages(population: Population) -> str:
+    low, high = population.age_years
+    return f"under {high:g}" if low == 0 else f"{low:g} and over"
+
+
 def _for_whom(about: Mapping[str, Any]) -> list[str]:
     lines = []
     for title, key in (("For", "suited"), ("Not for", "unsuited")):
@@ -107,7 +140,8 @@ def _population_lines(populations: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         "Validation patients, the int8 .tflite. Most sources hold one class, and what differs "
         "between two hospitals looks like disease: an AUC over several sources flatters. Refused "
-        "and flagged: by the quality gate.",
+        "and flagged: by the quality gate. Children and adults are judged at points of their own, "
+        "where there are such.",
         "",
         "| films | normal | pneumonia | AUC (95 %) | int8 less float, AUC | "
         + " | ".join(f"{p}: specificity, sensitivity" for p in points)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.population import ADULT, Population
 from edge_runtime.judge.quality import Quality
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
 from edge_runtime.statistics.metrics import auc_difference, auc_interval, proportion
@@ -25,7 +26,6 @@ from train.recipe import Recipe
 from train.run.finished import FinishedRun
 
 CHILDREN = "children"
-_ADULT = 18.0  # years
 _FEWEST = 10  # of either class, for an AUC
 _FEWEST_COMPARED = 200  # films, for a difference to float
 
@@ -43,7 +43,7 @@ class Described:
     def of(sample: Sample, source: Source, recipe: Recipe) -> Described:
         film = source.films.get(sample.path)
         name, age, view = (film.source, film.age, film.view) if film else ("", None, "")
-        child = name in recipe.data.children if age is None else age < _ADULT
+        child = name in recipe.data.children if age is None else age < ADULT
         return Described(sample.kind != NORMAL, name, child, view)
 
 
@@ -57,7 +57,7 @@ class AtPoint:
 
 
 @dataclasses.dataclass(frozen=True)
-class Population:
+class PopulationFigures:
     """What the model does with the films of one population or source."""
 
     name: str
@@ -92,7 +92,8 @@ def measure_populations(
     temperature: float,
     points: Sequence[OperatingPoint],
     verdicts: Sequence[Quality],
-) -> tuple[Population, ...]:
+    own: Sequence[Population] = (),
+) -> tuple[PopulationFigures, ...]:
     """A row for each population and each source.
 
     Args:
@@ -102,20 +103,28 @@ def measure_populations(
         temperature: Divides them.
         points: Thresholds without a grey band are looked at.
         verdicts: (n) of the quality gate.
+        own: Populations with points of their own, which decide of their films here.
     """
     positive = np.array([f.positive for f in films], np.int64)
     first = next(iter(int8.values()))
     probability = probabilities(first / temperature)
+    thresholds = {p.name: np.full(len(films), p.threshold) for p in points if p.uncertain is None}
+    for population in own:
+        here = np.array([f.child == (population.name == CHILDREN) for f in films])
+        for p in population.operating_points:
+            if p.uncertain is None:
+                thresholds[p.name][here] = p.threshold
+    called = {name: probability >= each for name, each in thresholds.items()}
     accepted = np.array([v.accepted for v in verdicts])
     flagged = accepted & np.array([bool(v.flags) for v in verdicts])
 
-    def row(name: str, belongs: Callable[[Described], bool]) -> Population | None:
+    def row(name: str, belongs: Callable[[Described], bool]) -> PopulationFigures | None:
         here = np.array([belongs(f) for f in films])
         if not here.any():
             return None
         sick, well = here & (positive == 1), here & (positive == 0)
         both = min(sick.sum(), well.sum()) >= _FEWEST
-        return Population(
+        return PopulationFigures(
             name,
             int(well.sum()),
             int(sick.sum()),
@@ -127,13 +136,8 @@ def measure_populations(
             if both and here.sum() >= _FEWEST_COMPARED
             else {},
             tuple(
-                AtPoint(
-                    p.name,
-                    _share(probability[sick] >= p.threshold),
-                    _share(probability[well] < p.threshold),
-                )
-                for p in points
-                if p.uncertain is None
+                AtPoint(name, _share(hits[sick]), _share(~hits[well]))
+                for name, hits in called.items()
             ),
             int((here & ~accepted).sum()),
             int((here & flagged).sum()),

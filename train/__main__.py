@@ -1,4 +1,4 @@
-"""python -m train fit|evaluate|elsewhere|unseen|audit|recipes: see --help of each."""
+"""python -m train fit|evaluate|elsewhere|unseen|audit|weights|recipes: see --help of each."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ VERBS = {
     "audit": (
         "train.audit.command",
         "what a data folder holds, and what separates its classes without being disease",
+    ),
+    "weights": (
+        "train.network.pretrained",
+        "make ImageNet weights of others into files for `fit --weights`",
     ),
     "recipes": ("train.recipe_list", "list the recipes"),
 }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 from edge_runtime.basics.parse import from_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
+from edge_runtime.judge.operating_point import OF_BUNDLES
 
 RECIPES = Path(__file__).parent / "recipes"
 _MOST_BASES = 2
@@ -36,6 +39,14 @@ class Data:
     # (i, n): hold out the i-th of n blocks of each series of file names, in order of number. The
     # public test split is the first block of each series, so block 0 is what lies next to it.
     block: tuple[int, int] = (0, 0)
+    # A part `val` that a data set has is kept as it is, unless it has fewer films than this (that
+    # of the public set has 16): then it joins `train` before the split by patient.
+    least_val: int = 50
+    # Regular expression over file paths whose first group is the patient, where no column says it.
+    patient_pattern: str = ""
+    # Training films with the pixels of a validation film: leave out | stop | allow.
+    duplicates: str = "leave out"
+    unreadable: float = 0.01  # largest share of films that may be left out as damaged
     # What findings of a table are called here; "" leaves a finding's films out.
     findings: Mapping[str, str] = dataclasses.field(default_factory=dict)
     held_out: tuple[str, ...] = ()  # sources that training never sees, nor validation
@@ -165,6 +176,8 @@ class Recipe:
     description: str
     seed: int = 1
     operating_point: str = "screening"  # what decides where nobody names one
+    # Export refuses a model whose AUC on validation may be as low (lower 95 % limit).
+    least_auc: float = 0.5
     input: InputSpec = dataclasses.field(default_factory=lambda: InputSpec(224, 224))
     data: Data = dataclasses.field(default_factory=Data)
     network: Network = Network()
@@ -192,7 +205,71 @@ def load_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     document = _read(name)
     for change in changes:
         _apply(document, change)
-    return from_mapping(Recipe, document, name)
+    recipe = from_mapping(Recipe, document, name)
+    _check(recipe, name)
+    return recipe
+
+
+# Numbers that training cannot do without, or that would end in an error of a library's.
+_BOUNDS: Mapping[str, tuple[float, float]] = {
+    "seed": (0, 2**31 - 1),
+    "least_auc": (0, 1),
+    "data.validation_fraction": (0.01, 0.9),
+    "data.phantom_count": (0, 10**6),
+    "data.least_val": (0, 10**9),
+    "data.unreadable": (0, 1),
+    "data.steps": (0, 10**6),
+    "network.alpha": (0.05, 4),
+    "network.dropout": (0, 0.99),
+    "network.l2": (0, 10),
+    "optimisation.batch_size": (1, 4096),
+    "optimisation.head_epochs": (0, 10_000),
+    "optimisation.head_learning_rate": (1e-9, 10),
+    "optimisation.epochs": (0, 10_000),
+    "optimisation.learning_rate": (1e-9, 10),
+    "optimisation.weight_decay": (0, 10),
+    "optimisation.label_smoothing": (0, 0.9),
+    "optimisation.early_stopping": (0, 10_000),
+    "optimisation.average_last": (0, 10_000),
+    "optimisation.batch_norm_momentum": (0, 1),
+    "optimisation.mirrored": (0, 100),
+    "distillation.weight": (0, 1),
+    "evidence.outside": (0, 100),
+    "evidence.boxes": (0, 100),
+}
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "operating_point": OF_BUNDLES,
+    "data.source": ("folder", "phantoms"),
+    "data.duplicates": ("leave out", "stop", "allow"),
+    "network.activation": ("sigmoid", "softmax"),
+    "network.head": ("map", "dense", "flatten"),
+    "optimisation.optimizer": ("adamw", "adam", "sgd"),
+    "optimisation.schedule": ("cosine", "constant"),
+    "optimisation.monitor": ("score", "auc", "loss"),
+}
+
+
+def _check(recipe: Recipe, name: str) -> None:
+    """Raise InvalidValueError where a setting has a value that nothing can be trained with."""
+    for key, (low, high) in _BOUNDS.items():
+        value = operator.attrgetter(key)(recipe)
+        if not low <= value <= high:  # no NaN passes this
+            raise InvalidValueError(f"{name}: {key} must lie between {low:g} and {high:g}: {value}")
+    for key, known in _CHOICES.items():
+        value = operator.attrgetter(key)(recipe)
+        if value not in known:
+            raise InvalidValueError(f"{name}: {key} must be one of {', '.join(known)}: {value!r}")
+    if not recipe.optimisation.epochs + recipe.optimisation.head_epochs:
+        raise InvalidValueError(f"{name}: optimisation.epochs and head_epochs are both 0")
+    if len(recipe.network.labels) < 2 or len(set(recipe.network.labels)) < len(
+        recipe.network.labels
+    ):
+        raise InvalidValueError(f"{name}: network.labels needs two different labels or more")
+    for key in ("data.holdout", "data.patient_pattern"):
+        try:
+            re.compile(operator.attrgetter(key)(recipe))
+        except re.error as error:
+            raise InvalidValueError(f"{name}: {key} is no regular expression: {error}") from error
 
 
 def _read(name: str, depth: int = 0) -> dict[str, Any]:

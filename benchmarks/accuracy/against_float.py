@@ -22,11 +22,13 @@ from benchmarks.labelled import Labelled, add_choice, read_labelled
 from benchmarks.plots import draw_roc, draw_scatter
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.engines.choose import engine_module
 from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.images.inputs import Input
 from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.population import NAMES
 from edge_runtime.screener import Screener
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
 from edge_runtime.statistics.metrics import (
@@ -36,6 +38,7 @@ from edge_runtime.statistics.metrics import (
     confusion,
 )
 from export.verify.gate import MAX_AUC_LOSS
+from train.evaluate.adjusted import WithinFacts, facts_of, within_facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +68,8 @@ class Row:
     preserved: bool | None
     max_probability_difference: float | None
     points: tuple[AtPoint, ...]
+    # Within strata of what facts of the files alone tell; None where these cannot be fitted.
+    within_facts: WithinFacts | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundles(parser)
     add_data(parser, "labelled folder, or a table (CSV)")
     add_choice(parser)
+    parser.add_argument(
+        "--population",
+        choices=NAMES,
+        help="whom all films show: the points of this population are measured beside those of all",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -90,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         arguments.source,
         arguments.finding,
+        arguments.population,
     )
     if not preserved:
         print("AUC is NOT preserved", file=sys.stderr)
@@ -103,6 +114,7 @@ def run_accuracy(
     output: Path,
     sources: Sequence[str] = (),
     findings: Sequence[str] = (),
+    population: str | None = None,
 ) -> bool:
     """Measure, write accuracy.json, accuracy.md, scores.csv and plots; True if AUC is preserved.
 
@@ -113,12 +125,15 @@ def run_accuracy(
         output: Folder for the results.
         sources: Of a table: these alone.
         findings: Of a table: what is positive.
+        population: Whose points to measure beside those of all.
 
     Raises:
-        InvalidValueError: An image could not be screened, or no engine is installed.
+        InvalidValueError: The bundle has no such population, an image could not be screened, or
+            no engine is installed.
     """
     images = read_labelled(data, sources, findings)
     labels = np.array([image.positive for image in images], dtype=np.int64)
+    facts = facts_of((image.path.read_bytes() for image in images), len(images))
     rows: list[Row] = []
     scores: dict[str, NDArray[np.float64]] = {}
     points: tuple[OperatingPoint, ...] = ()
@@ -127,14 +142,14 @@ def run_accuracy(
             screener = _load(folder, name)
             if screener is None:
                 continue
-            points = points or screener.bundle.manifest.operating_points
+            points = points or _points(screener.bundle.manifest, population)
             label = f"{kind} {engine_module(name).FORMAT}, {screener.engine_name}"
             probability = _screen(screener, images, label)
             baseline = next(iter(scores.values()), None)
             scores[label] = probability
-            rows.append(
-                _measure(label, screener.engine_name, labels, probability, baseline, points)
-            )
+            row = _measure(label, screener.engine_name, labels, probability, baseline, points)
+            within = within_facts(labels, probability, facts, [i.patient for i in images])
+            rows.append(dataclasses.replace(row, within_facts=within))
     if not rows:
         raise InvalidValueError("no engine is installed that reads these bundles")
     output.mkdir(parents=True, exist_ok=True)
@@ -143,6 +158,15 @@ def run_accuracy(
     draw_scatter(labels, scores, points, output / "scatter.svg")
     print((output / "accuracy.md").read_text(encoding="utf-8"))
     return all(row.preserved is not False for row in rows)
+
+
+def _points(manifest: Manifest, population: str | None) -> tuple[OperatingPoint, ...]:
+    """Of all, and those of a population under names of their own."""
+    if population is None:
+        return manifest.operating_points
+    own = manifest.population(population).operating_points
+    named = (dataclasses.replace(p, name=f"{p.name}, {population}") for p in own)
+    return (*manifest.operating_points, *named)
 
 
 def _load(folder: Path, engine: str) -> Screener | None:
@@ -231,20 +255,34 @@ def _write(
             writer.writerow([image.name, int(image.positive), *(s[i] for s in scores.values())])
 
 
+def _told_facts(row: Row) -> str:
+    if row.within_facts is None:
+        return ""
+    return (
+        f"Facts of the files alone (bytes per pixel, sharpness, border and so on, fitted on other "
+        f"patients) have an AUC of {row.within_facts.facts_auc}: the higher, the more a plain AUC "
+        "says of machines instead of disease, and the more the AUC within strata of these is the "
+        "one to believe."
+    )
+
+
 def _markdown(data: Path, rows: list[Row]) -> str:
     lines = [
         f"{rows[0].images} images of `{data.name}`, {rows[0].positives} with pneumonia. "
         "AUC with DeLong 95 % intervals; differences paired with the first row.",
         "",
-        "| model | AUC (95 %) | difference (95 %) | p | preserved | largest probability "
-        "difference |",
-        "|---|---|---|---|---|---|",
+        _told_facts(rows[0]),
+        "",
+        "| model | AUC (95 %) | within strata of file facts | difference (95 %) | p | preserved | "
+        "largest probability difference |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        cells = [row.model, str(row.auc), "", "", "", ""]
+        adjusted = str(row.within_facts.adjusted_auc) if row.within_facts else ""
+        cells = [row.model, str(row.auc), adjusted, "", "", "", ""]
         if row.difference is not None:
             d = row.difference
-            cells[2:] = [
+            cells[3:] = [
                 f"{d:+.4f}",
                 f"{d.p_value:.2f}",
                 "yes" if row.preserved else "NO",

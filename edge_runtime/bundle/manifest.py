@@ -19,6 +19,7 @@ from edge_runtime.basics.parse import at, from_mapping, to_mapping
 from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.population import ANY, AUTO, Population
 from edge_runtime.judge.quality import QualityGate
 from edge_runtime.judge.reference import Reference
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
@@ -102,9 +103,20 @@ class ModelMetrics:
 
 
 @frozen
+class Answers:
+    """What a point with a grey band, which has three answers, gave films of either kind."""
+
+    ill_pneumonia: Estimate  # share of the ill that is called pneumonia; the rest is missed
+    ill_uncertain: Estimate
+    normal_normal: Estimate
+    normal_uncertain: Estimate
+
+
+@frozen
 class Expected:
     """What an operating point did on films that chose nothing, and so may be expected to do.
 
+    Sensitivity and specificity are those at the threshold, whatever lies in a grey band;
     `not_ruled_out` is the share of the ill that is called pneumonia or uncertain.
     """
 
@@ -116,6 +128,15 @@ class Expected:
     sensitivity: Estimate
     specificity: Estimate
     not_ruled_out: Estimate | None = None  # for points with a grey band
+    population: str | None = None  # whose point it is; null of the points of all
+    answers: Answers | None = None  # of points with a grey band
+
+    def flattery(self) -> float:
+        """The sum of what it gets right of either kind: 2 is a flawless point."""
+        right = self.sensitivity, self.specificity
+        if self.answers is not None:
+            right = self.answers.ill_pneumonia, self.answers.normal_normal
+        return sum(share.value for share in right)
 
 
 @frozen
@@ -143,25 +164,48 @@ class Manifest:
     evidence_floor: float = 0.0
     expected: tuple[Expected, ...] = ()  # what people are told of the operating points
     translations: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of intended_use
+    populations: tuple[Population, ...] = ()  # () where one set of points serves all
 
-    def operating_point(self, name: str | None = None) -> OperatingPoint:
-        """The named operating point, or the default one.
+    def operating_point(
+        self, name: str | None = None, population: str | None = None
+    ) -> OperatingPoint:
+        """The named operating point, or the default one, of all films or of a population's.
 
         Raises:
-            InvalidValueError: No such name; the message lists those there are.
+            InvalidValueError: No such name, or no such population; the message lists those there
+                are.
         """
         wanted = name or self.default_operating_point
-        for point in self.operating_points:
+        points = self.operating_points
+        if population is not None:
+            points = self.population(population).operating_points
+        for point in points:
             if point.name == wanted:
                 return point
         names = ", ".join(point.name for point in self.operating_points)
         raise InvalidValueError(f"no operating point {wanted!r} in this bundle; it has {names}")
 
-    def expectations(self, point: str) -> list[Expected]:
+    def population(self, name: str) -> Population:
+        """The population of that name.
+
+        Raises:
+            InvalidValueError: There is none; the message lists those there are.
+        """
+        for population in self.populations:
+            if population.name == name:
+                return population
+        names = ", ".join([AUTO, ANY, *(each.name for each in self.populations)])
+        raise InvalidValueError(f"no population {name!r} in this bundle; it has {names}")
+
+    def expectations(self, point: str, population: str | None = None) -> list[Expected]:
         """What is known of an operating point, the least flattering first."""
         return sorted(
-            (known for known in self.expected if known.operating_point == point),
-            key=lambda known: known.sensitivity.value + known.specificity.value,
+            (
+                known
+                for known in self.expected
+                if (known.operating_point, known.population) == (point, population)
+            ),
+            key=Expected.flattery,
         )
 
     def model_file(self, format_name: str) -> BundledFile | None:
@@ -228,6 +272,10 @@ def _check(manifest: Manifest) -> None:
         with at("manifest.json"):
             point.check()
     manifest.operating_point()
+    for population in manifest.populations:
+        with at("manifest.json"):
+            population.check()
+            _check_same_points(manifest, population)
     if not 0 <= manifest.evidence_floor <= _HIGHEST_FLOOR:
         raise InvalidValueError(
             f"manifest.json: evidence_floor {manifest.evidence_floor} is not 0 to {_HIGHEST_FLOOR}"
@@ -250,6 +298,17 @@ def _check(manifest: Manifest) -> None:
                 f"manifest.json: known answer {answer.name!r}: image over 1 MB, or families of "
                 "logits and tolerance differ"
             )
+
+
+def _check_same_points(manifest: Manifest, population: Population) -> None:
+    names, others = (
+        [point.name for point in points]
+        for points in (manifest.operating_points, population.operating_points)
+    )
+    if names != others:
+        raise InvalidValueError(
+            f"population {population.name!r} has the operating points {others}, the bundle {names}"
+        )
 
 
 def _check_outputs(manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ from edge_runtime.commands.options import positive_int
 
 _COLUMNS = (
     "n", "time", "event", "image", "status", "probability", "decision", "operating_point",
-    "threshold", "flags", "ood_score", "error", "bundle", "engine", "site", "hash",
+    "threshold", "flags", "ood_score", "error", "bundle", "engine", "site", "population", "hash",
 )  # fmt: skip
 
 

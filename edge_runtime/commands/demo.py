@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     screener = load_screener(arguments, parallel=workers)
     results = list(screener.examine_many(find_inputs([str(images)]), workers))
     tell(NOTICE)
-    tell(told_legend(screener.operating_point, "en"))
+    tell(told_legend(screener.operating_point, "en"))  # no age is drawn
     print(table_head("en"))
     with open(folder / "results.jsonl", "w", encoding="utf-8") as file:
         for result in results:
@@ -81,7 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
     write_report(
         folder / "report.html",
         results,
-        Made(screener.bundle.manifest, screener.operating_point, screener.engine_name),
+        Made(
+            screener.bundle.manifest,
+            screener.operating_point,
+            screener.engine_name,
+            population=screener.population,
+        ),
         "cxr-edge demo on synthetic images",
         NOTICE,
     )

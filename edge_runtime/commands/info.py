@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Iterable
 
 from edge_runtime import __version__
 from edge_runtime.basics.install import install_extra
@@ -13,6 +14,7 @@ from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.streams import tell
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import Bundle, load_bundle
+from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.commands import listen, serve
 from edge_runtime.commands.bundle_option import add_bundle_option
@@ -20,6 +22,7 @@ from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.images.readers import dicom
+from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.records.figures import told_figures
 
 
@@ -69,20 +72,20 @@ def run(arguments: argparse.Namespace) -> int:
         if listen.is_available()
         else f"missing: {install_extra(listen.EXTRA)}",
     }
-    points = {
-        p.name: {
-            "threshold": p.threshold,
-            "sensitivity": p.sensitivity.value,
-            "specificity": p.specificity.value,
-            "split": p.split,
-            "expected": to_mapping(manifest.expectations(p.name)),
+    points = _points(manifest, manifest.operating_points)
+    populations = {
+        each.name: {
+            "age_years": each.age_years,
+            "operating_points": _points(manifest, each.operating_points, each.name),
         }
-        for p in manifest.operating_points
+        for each in manifest.populations
     }
     if arguments.json:
         print(
             json.dumps(
-                facts | {"engines": engines, "optional": optional, "operating_points": points},
+                facts
+                | {"engines": engines, "optional": optional}
+                | {"operating_points": points, "populations": populations},
                 indent=1,
             )
         )
@@ -98,8 +101,28 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{'operating at':14} {point.name}{default}: probability >= {point.threshold:.4f}")
         for line in told_figures(manifest, point, "en"):
             print(f"{'':14}   {line}")
+        for each in manifest.populations:
+            own = manifest.operating_point(point.name, each.name)
+            print(f"{'':14} of {each.name}: probability >= {own.threshold:.4f}")
+            for line in told_figures(manifest, own, "en", each.name):
+                print(f"{'':14}   {line}")
     tell(f"\n{manifest.intended_use}")
     return 0
+
+
+def _points(
+    manifest: Manifest, points: Iterable[OperatingPoint], population: str | None = None
+) -> dict[str, object]:
+    return {
+        p.name: {
+            "threshold": p.threshold,
+            "sensitivity": p.sensitivity.value,
+            "specificity": p.specificity.value,
+            "split": p.split,
+            "expected": to_mapping(manifest.expectations(p.name, population)),
+        }
+        for p in points
+    }
 
 
 def _shipped(name: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge_runtime.commands.bundle_option import add_bundle_option
 from edge_runtime.engines.names import ENGINE_NAMES
+from edge_runtime.judge.population import ANY, AUTO, NAMES
 from edge_runtime.screener import Screener
 
 if TYPE_CHECKING:
@@ -60,6 +61,13 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
         help="probability instead of an operating point",
     )
 
+    parser.add_argument(
+        "--population",
+        choices=(AUTO, ANY, *NAMES),
+        default=AUTO,
+        help="whose threshold decides: of children (under 18), adults, any; default: auto, by the "
+        "age that a DICOM file states, else any",
+    )
     parser.add_argument(
         "--site", metavar="FILE", help="site profile of `cxr-edge calibrate`: its operating point"
     )
@@ -116,6 +124,7 @@ def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
         threshold=getattr(arguments, "threshold", None),
         site=getattr(arguments, "site", None),
         force=getattr(arguments, "force", False),
+        population=getattr(arguments, "population", AUTO),
     )
     # From here on there is garbage (see `cli.run`); what was loaded is none of it.
     gc.freeze()

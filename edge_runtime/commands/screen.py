@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest, point = screener.bundle.manifest, screener.operating_point
     tell(f"{manifest.name} {manifest.version}, {screener.engine_name}. {say('notice', language)}")
     if arguments.format == "table":
-        tell(told_legend(point, language))
+        tell(told_legend(point, language, screener.points_by_population))
     audit = open_audit(arguments)
     done: Mapping[tuple[str, str], str] = {}
     if arguments.resume:
@@ -102,6 +102,8 @@ class _Extras:
                 screener.operating_point,
                 screener.engine_name,
                 screener.site_name,
+                population=screener.population,
+                by_population=screener.points_by_population,
             )
             with self._noted():
                 self._report = Report(arguments.report, made, language=language)

@@ -46,6 +46,7 @@ class Flag(StrEnum):
     WRONG_MODALITY = "wrong_modality"
     WRONG_VIEW = "wrong_view"
     WRONG_AGE = "wrong_age"
+    WRONG_POPULATION = "wrong_population"
     WRONG_BODY_PART = "wrong_body_part"
 
 

@@ -154,7 +154,8 @@ class AuditLog:
                 "bundle": record.model.sha256,
                 "engine": record.model.engine,
                 "site": self._site,
-            },
+            }
+            | ({"population": record.population} if record.population else {}),
         )
 
     def check_writable(self) -> None:

@@ -8,26 +8,45 @@ from edge_runtime.records.messages import say
 from edge_runtime.statistics.estimates import Estimate
 
 
-def told_figures(manifest: Manifest, point: OperatingPoint, language: str) -> list[str]:
+def told_figures(
+    manifest: Manifest, point: OperatingPoint, language: str, population: str | None = None
+) -> list[str]:
     """A sentence for each set of films that it was measured on; [] of a threshold made up here.
 
     The films that it was chosen on come last, and the sentence says that they flatter.
+
+    Args:
+        manifest: What was measured.
+        point: Of the manifest, or made up.
+        language: One of `messages.LANGUAGES`.
+        population: Whose point it is; None of one that decides of all films.
     """
     if point.name == "custom":
         return []
     lines = []
-    for known in manifest.expectations(point.name):
+    for known in manifest.expectations(point.name, population):
         films = say(f"figures.{known.split}", language).format(films=known.films)
-        line = _line(films, known.sensitivity, known.specificity, language)
-        if known.not_ruled_out:
-            share = told_share(known.not_ruled_out, language)
-            line += "; " + say("figures.not_ruled_out", language).format(share=share)
+        if known.answers:
+            shares = {
+                name: told_share(getattr(known.answers, name), language)
+                for name in ("ill_pneumonia", "ill_uncertain", "normal_normal", "normal_uncertain")
+            }
+            line = say("figures.answers", language).format(films=films, **shares)
+        else:
+            line = _line(films, known.sensitivity, known.specificity, language)
         counts = say("figures.films", language).format(
             pneumonia=known.pneumonia, normal=known.normal
         )
         lines.append(f"{line} ({counts}).")
-    chosen = say("figures.chosen", language).format(films=point.split)
-    return [*lines, _line(chosen, point.sensitivity, point.specificity, language) + "."]
+    # A grey band's own films would have to be counted by three answers too; they flatter anyhow.
+    if not lines or point.uncertain is None:
+        chosen = say("figures.chosen", language).format(films=point.split)
+        lines.append(_line(chosen, point.sensitivity, point.specificity, language) + ".")
+    if population is None:
+        return lines
+    name = say(f"population.{population}", language)
+    told = say("population.figures", language)
+    return [told.format(population=name, line=line) for line in lines]
 
 
 def told_share(estimate: Estimate, language: str) -> str:

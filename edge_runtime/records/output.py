@@ -19,7 +19,7 @@ FORMATS = ("table", "jsonl", "csv")
 CSV_COLUMNS = (
     "source", "sha256", "status", "probability", "decision", "operating_point", "threshold",
     "accepted", "flags", "ood_score", "model", "version", "model_sha256", "engine",
-    "error_code", "error_message",
+    "error_code", "error_message", "population",
 )  # fmt: skip
 
 _SYNC_SECONDS = 1.0
@@ -165,6 +165,7 @@ def _csv_cells(record: Record) -> list[object]:
         record.operating_point, record.threshold, quality.accepted, " ".join(quality.flags),
         quality.ood_score, model.name, model.version, model.sha256, model.engine,
         error.code if error else None, csv_text(" ".join(error.message.split())) if error else None,
+        record.population,
     ]  # fmt: skip
 
 

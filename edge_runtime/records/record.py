@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -55,10 +54,11 @@ class Record:
     error: RecordError | None = None
     probabilities: Mapping[str, float] | None = None  # by label, for more than two labels
     timing_ms: Mapping[str, float] | None = None
+    population: str | None = None  # whose threshold decided, where it is not that of all
     schema: str = SCHEMA
 
     def to_json(self) -> str:
-        """One line of JSON. `probabilities` and `timing_ms` appear only where they have a value."""
+        """One line of JSON; the last three fields of `Record` only where they have a value."""
         # Written out: this runs for every image, and the general `to_mapping` costs ten times it.
         quality, model, error = self.quality, self.model, self.error
         fields: dict[str, object] = {
@@ -83,6 +83,8 @@ class Record:
             },
             "error": error and {"code": error.code, "message": error.message},
         }
+        if self.population is not None:
+            fields["population"] = self.population
         if self.probabilities is not None:
             fields["probabilities"] = dict(self.probabilities)
         if self.timing_ms is not None:
@@ -101,21 +103,40 @@ class Record:
 
 
 @frozen
-class Conditions:
-    """What all results of one file were made with."""
+class MadeWith:
+    """What one result was made with."""
 
     model_sha256: str
     engine: str
     operating_point: str
+    population: str | None
     threshold: float
 
-    def check(self, other: Conditions, where: str) -> None:
+
+@frozen
+class Conditions:
+    """What all results of one file are made with."""
+
+    model_sha256: str
+    engine: str
+    operating_point: str
+    thresholds: Mapping[str | None, float]  # by population; None: of all
+
+    def check(self, result: MadeWith, where: str) -> None:
         """Raises InvalidValueError where a result was made with something else."""
-        for field in dataclasses.fields(self):
-            now, then = getattr(self, field.name), getattr(other, field.name)
-            if now != then:
+        whose = result.population
+        now: Mapping[str, object] = {
+            "model_sha256": self.model_sha256,
+            "engine": self.engine,
+            "operating_point": self.operating_point,
+            "population": whose if whose in self.thresholds else next(iter(self.thresholds)),
+            "threshold": self.thresholds.get(whose),
+        }
+        for name, value in now.items():
+            then = getattr(result, name)
+            if value != then:
                 raise InvalidValueError(
-                    f"{where} was made with {field.name} {then}, now it is {now}; name another "
+                    f"{where} was made with {name} {then}, now it is {value}; name another "
                     "--output, or screen as before"
                 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import datetime
 import html
 import math
@@ -94,6 +95,8 @@ class Made:
     engine: str
     site: str | None = None  # name of the profile in force
     at: datetime.datetime | None = None  # by default the time at which the report is begun
+    population: str | None = None  # whose point it is
+    by_population: Mapping[str, OperatingPoint] = dataclasses.field(default_factory=dict)
 
 
 @frozen
@@ -154,7 +157,7 @@ class Report:
             text = _failure(record, language)
         else:
             kind, order = str(record.decision), -record.probability
-            text = _card(examination, self._made.point, language)
+            text = _card(examination, self._made, language)
         data = text.encode("utf-8", "backslashreplace")
         self._entries.append(_Entry(order, kind, self._spool.tell(), len(data)))
         self._spool.write(data)
@@ -216,6 +219,8 @@ class Report:
             told.append(say("report.site", language).format(site=made.site))
         told.append(say("report.model", language).format(model=model, engine=made.engine))
         told.append(say("report.point", language).format(point=made.point.name))
+        if made.population:
+            told.append(_whose(made.population, language))
         return "; ".join(told) + "."
 
     def _text(self, entry: _Entry) -> str:
@@ -263,9 +268,13 @@ def _use(manifest: Manifest, language: str) -> str:
 
 def _figures(made: Made, language: str) -> str:
     """HTML: what the operating point did, and on whose films; the worst of it always in sight."""
-    lines = [html.escape(line) for line in told_figures(made.manifest, made.point, language)]
-    if not lines:
+    manifest, point = made.manifest, made.point
+    told = told_figures(manifest, point, language, made.population)
+    if not told:
         return ""
+    for name, each in made.by_population.items():
+        told += told_figures(manifest, each, language, name)
+    lines = [html.escape(line) for line in told]
     rest = "".join(f"<li>{line}</li>" for line in lines[1:])
     title = html.escape(say("figures.title", language))
     more = f"<details><summary>{title}</summary><ol><li>{lines[0]}</li>{rest}</ol></details>"
@@ -314,8 +323,14 @@ def _failure(record: Record, language: str) -> str:
     )
 
 
-def _card(examination: Examination, point: OperatingPoint, language: str) -> str:
+def _whose(population: str, language: str) -> str:
+    name = say(f"population.{population}", language)
+    return say("population.decided", language).format(population=name)
+
+
+def _card(examination: Examination, made: Made, language: str) -> str:
     record: Record = examination.record
+    point = made.by_population.get(record.population or "", made.point)
     layers = ""
     if has_heatmap(examination):
         title = html.escape(say("picture.enlarge", language), quote=True)
@@ -348,11 +363,12 @@ def _bar(record: Record, point: OperatingPoint, language: str) -> str:
         band = f"<i class=band style='left:{low:.1f}%;width:{high - low:.1f}%'></i>"
     at, cut = place_on_scale(record.probability), place_on_scale(record.threshold)
     short = say("score.times", language).format(times=times_threshold(record))
+    whose = f" ({_whose(record.population, language)})" if record.population else ""
     return (
         f"<div class=bar role=img title='{html.escape(told, quote=True)}' "
         f"aria-label='{html.escape(told, quote=True)}'>{band}"
         f"<i class=cut style='left:{cut:.1f}%'></i><i class=at style='left:{at:.1f}%'></i></div>"
-        f"<p class=quiet>{html.escape(short)}</p>"
+        f"<p class=quiet>{html.escape(short)}{html.escape(whose)}</p>"
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.output import CSV_COLUMNS, RecordWriter, csv_line, plain_text
-from edge_runtime.records.record import SCHEMA, Conditions, Record
+from edge_runtime.records.record import SCHEMA, Conditions, MadeWith, Record
 
 
 def open_output(
@@ -78,8 +78,12 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
                     threshold = float(row["threshold"])
                 except (TypeError, ValueError) as error:
                     raise InvalidValueError(f"{where}: {error}") from error
-                found = Conditions(
-                    row["model_sha256"], row["engine"], row["operating_point"], threshold
+                found = MadeWith(
+                    row["model_sha256"],
+                    row["engine"],
+                    row["operating_point"],
+                    row["population"] or None,
+                    threshold,
                 )
                 conditions.check(found, where)
                 if row["sha256"]:
@@ -91,7 +95,13 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
             except ValueError as error:
                 raise InvalidValueError(f"{path}, line {number}: not JSON ({error})") from error
             model = record.model
-            found = Conditions(model.sha256, model.engine, record.operating_point, record.threshold)
+            found = MadeWith(
+                model.sha256,
+                model.engine,
+                record.operating_point,
+                record.population,
+                record.threshold,
+            )
             conditions.check(found, f"{path}, line {number}")
             if record.sha256:
                 done[record.source, record.sha256] = record.status

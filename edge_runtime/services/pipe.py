@@ -1,7 +1,8 @@
 """JSON-lines request and response over two streams, for programs in any language.
 
     request   {"id": 7, "path": "ward3/0001.jpeg"}   or   {"id": 8, "base64": "/9j/4AAQ…"}
-              optional: "source" (what the record calls it), "heatmap": true
+              optional: "source" (what the record calls it), "heatmap": true,
+              "population": "children" or "adults" (whose threshold decides)
     response  {"id": 7, "result": {record}}, with "heatmap_jpeg_base64" where it was asked for
               {"id": 8, "error": {"code": "bad_request", "message": "…"}}
               code: bad_request, not_recorded (the audit log cannot be written), internal
@@ -23,13 +24,14 @@ from typing import Any, BinaryIO
 
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.strict_json import strict_loads
-from edge_runtime.errors import CxrEdgeError
+from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.screener import Screener
 
 MAX_LINE_BYTES = 64_000_000
 _LARGE_LINE = 4_000_000
 _AHEAD_PER_WORKER = 2
+_KEYS = ("id", "path", "base64", "source", "heatmap", "population")
 _OUR_FAULT = frozenset({"not_recorded", "internal"})
 
 
@@ -119,9 +121,14 @@ def _answer(
         request = _parse(line)
         del line
         identity = request.get("id")
-        image, source = _image(request), _source(request)
+        image, source = _image(request), _text(request, "source")
+        population = _text(request, "population")
+        try:
+            screener.check_population(population)
+        except InvalidValueError as error:
+            raise BadRequestError(str(error)) from error
         request.pop("base64", None)  # not three times in memory while it is screened
-        examination = screener.examine(image, source)
+        examination = screener.examine(image, source, population=population)
         before_record(examination.record)
         response: dict[str, Any] = {
             "id": identity,
@@ -145,11 +152,9 @@ def _parse(line: bytes) -> dict[str, Any]:
         raise BadRequestError(f"not JSON: {error}") from error
     if not isinstance(request, dict):
         raise BadRequestError("a request is a JSON object with id and path or base64")
-    unknown = sorted(set(request) - {"id", "path", "base64", "source", "heatmap"})
+    unknown = sorted(set(request) - set(_KEYS))
     if unknown:
-        raise BadRequestError(
-            f"unknown keys {unknown}; id, path, base64, source, heatmap are known"
-        )
+        raise BadRequestError(f"unknown keys {unknown}; {', '.join(_KEYS)} are known")
     return request
 
 
@@ -165,11 +170,11 @@ def _image(request: dict[str, Any]) -> str | bytes:
     raise BadRequestError("a request needs either path or base64, a string")
 
 
-def _source(request: dict[str, Any]) -> str | None:
-    source = request.get("source")
-    if source is not None and not isinstance(source, str):
-        raise BadRequestError("source must be a string")
-    return source
+def _text(request: dict[str, Any], key: str) -> str | None:
+    value = request.get(key)
+    if value is not None and not isinstance(value, str):
+        raise BadRequestError(f"{key} must be a string")
+    return value
 
 
 def _heatmap(examination: Examination) -> str | None:

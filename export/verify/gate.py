@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from edge_runtime.bundle.manifest import ModelMetrics
 from edge_runtime.engines.engine import Engine
+from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_difference, auc_interval
 from edge_runtime.statistics.odds import probabilities
 
@@ -104,3 +105,23 @@ def check(metrics: Sequence[ModelMetrics]) -> None:
             )
     if failures:
         raise GateError("; ".join(failures))
+
+
+def check_worth(auc: Estimate, least: float, allow_weak: bool) -> bool:
+    """Whether a model is too weak to ship: its AUC may be as low as the floor, or not above it.
+
+    Args:
+        auc: Of the float model on validation.
+        least: The recipe's floor for the lower 95 % limit.
+        allow_weak: Ship it all the same.
+
+    Raises:
+        GateError: It is, and `allow_weak` is not set.
+    """
+    is_weak = not auc.low > least
+    if is_weak and not allow_weak:
+        raise GateError(
+            f"its AUC on validation is {auc}, whose lower limit is not above {least:g} (the "
+            "recipe's least_auc): it may know nothing. --allow-weak ships it, and the card says so"
+        )
+    return is_weak

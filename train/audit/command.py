@@ -20,6 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a finished run: what do its features tell of normal films beside disease? "
         "May be given several times",
     )  # fmt: skip
+    parser.add_argument(
+        "--patient-pattern", metavar="REGEX", default="",
+        help="what in a film's path names the patient (its first group), where no column says it",
+    )  # fmt: skip
     parser.add_argument("--output", type=Path, required=True, help="folder for the report")
 
 
@@ -27,5 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     from train.audit.findings import run_audit
     from train.data.fields import Fields
 
-    run_audit(arguments.data, arguments.output, Fields(arguments.fields), arguments.runs)
+    fields = Fields(arguments.fields)
+    run_audit(arguments.data, arguments.output, fields, arguments.runs, arguments.patient_pattern)
     return 0

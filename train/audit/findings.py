@@ -35,7 +35,7 @@ from train.data.facts import FULL_SIZE, thumbnail, trivial_features
 from train.data.fields import Fields
 from train.data.judged import graft_judged
 from train.data.source import Source
-from train.data.table import read_table
+from train.data.table import read_table, told_guesses
 from train.page import Page
 from train.run.folder import write_json
 
@@ -105,6 +105,7 @@ def run_audit(
     output: Path,
     fields: Fields | None = None,
     runs: Sequence[Path] = (),
+    patient_pattern: str = "",
 ) -> Audit:
     """Read every file of `data`, write the report into `output`.
 
@@ -113,12 +114,15 @@ def run_audit(
         output: Folder of the report.
         fields: Where the lungs are, for pictures of grafts.
         runs: Finished runs whose features are probed.
+        patient_pattern: What in a path names the patient, where no column says it.
 
     Raises:
         InvalidValueError: `data` has none of the folders that are expected, a table cannot be
             read, or a run is not finished.
     """
-    listed = _list(data)
+    listed = _list(data, patient_pattern)
+    if listed.guesses:
+        tqdm.write(listed.guesses)
     found, unreadable, ignored = _examine(listed)
     if not found:
         raise InvalidValueError(
@@ -202,11 +206,12 @@ class _Listed:
     files: tuple[tuple[str, Sample], ...]  # part, and the film
     ignored: tuple[str, ...]
     source: Source
+    guesses: str  # what is to be said of patients that are guessed; "" of none
 
 
-def _list(data: Sequence[Path]) -> _Listed:
+def _list(data: Sequence[Path], patient_pattern: str) -> _Listed:
     """Films of tables as the tables say, of folders as they lie there."""
-    table = read_table(data)
+    table = read_table(data, patient_pattern=patient_pattern)
     several = len({f.source for f in table.films}) > 1
     files = [
         (f.source if several and not f.part else f.part or "all", f.sample) for f in table.films
@@ -219,7 +224,8 @@ def _list(data: Sequence[Path]) -> _Listed:
         for file in folder.iterdir()
         if file.is_file() and (path := file.relative_to(table.root).as_posix()) not in known
     )
-    return _Listed(table.root, tuple(files), tuple(ignored), Source.of(table))
+    told = told_guesses(table)
+    return _Listed(table.root, tuple(files), tuple(ignored), Source.of(table), told)
 
 
 def _examine(listed: _Listed) -> tuple[list[Examined], list[Unreadable], list[str]]:
@@ -327,6 +333,8 @@ def _write_page(
         ("part", "kind", "images", "patients"),
         [(c.part, c.kind, c.images, c.patients) for c in audit.counts],
     )
+    if listed.guesses:
+        page.text(listed.guesses)
     overview = _draw_overview(found)
     page.plot(overview, "Brightness and size by class")
     page.heading("Shortcuts")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from edge_runtime.errors import InvalidValueError
 from train.data.augment import augment
 from train.data.dataset import (
+    NORMAL,
+    Sample,
     Split,
     fingerprint,
     phantom_samples,
@@ -24,7 +27,7 @@ from train.data.dataset import (
 from train.data.fields import Fields
 from train.data.mixture import Mixture
 from train.data.source import Source
-from train.data.table import read_table
+from train.data.table import read_table, told_guesses
 from train.recipe import Augmentation, Recipe
 
 # The same for every recipe, so that validation scores of recipes can be compared.
@@ -78,12 +81,16 @@ class Arrays:
             sides: The same of each lung's own hull, for where evidence may lie.
 
         Raises:
-            InvalidValueError: An image or a file of fields cannot be read, or the recipe mixes
-                sources that there are no films of.
+            UnreadableError: Images cannot be read.
+            SameFilmsError: The same pixels are in training and in validation.
+            InvalidValueError: A file of fields cannot be read, or the recipe mixes sources that
+                there are no films of.
         """
         store = stream / "train-pixels.npy" if stream else None
         train = source.pixels(split.train, recipe.input, "reading train", store)
         validation = source.pixels(split.validation, recipe.input, "reading validation")
+        if recipe.data.duplicates != "allow":
+            _check_apart(split, train, validation)
         labels = recipe.network.labels
         classes = targets(split.train, labels)
         count = np.bincount(classes, minlength=len(labels))
@@ -118,6 +125,32 @@ class Arrays:
         )
 
 
+class SameFilmsError(InvalidValueError):
+    """Films of training that are films of validation under another name, by their paths."""
+
+    def __init__(self, pairs: Mapping[str, str]) -> None:
+        self.pairs = dict(pairs)
+        one, other = next(iter(pairs.items()))
+        super().__init__(
+            f"{len(pairs)} films of training have the very pixels of a film of validation, as "
+            f"{one} and {other}: their patients are named wrongly, or the films are there twice"
+        )
+
+
+def _check_apart(split: Split, train: NDArray[np.uint8], validation: NDArray[np.uint8]) -> None:
+    held = {
+        hashlib.blake2b(image.tobytes()).digest(): sample.path
+        for image, sample in zip(validation, split.validation, strict=True)
+    }
+    pairs = {
+        sample.path: other
+        for image, sample in zip(train, split.train, strict=True)
+        if (other := held.get(hashlib.blake2b(image.tobytes()).digest()))
+    }
+    if pairs:
+        raise SameFilmsError(pairs)
+
+
 def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
     """The images of training and validation, by the recipe's rules.
 
@@ -132,16 +165,20 @@ def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
     elif recipe.data.source == "folder":
         if not data:
             raise InvalidValueError(f"recipe {recipe.name} needs --data DIR or FILE.csv")
-        table = read_table(data, recipe.data.findings)
-        if table.guessed:
-            tqdm.write(
-                f"{table.guessed} of {len(table.films)} films: the patient is a guess from the "
-                "file's name; a column `patient` would say"
-            )
+        table = read_table(data, recipe.data.findings, recipe.data.patient_pattern)
+        if told := told_guesses(table):
+            tqdm.write(told)
         films = {f.sample.path: f for f in table.films if f.source not in recipe.data.held_out}
         source = Source(table.root, films)
-        # The public `val` part has 16 images; it joins `train` before the split by patient.
+        given = [s for s in table.samples(("val",)) if s.path in films]
         samples = [s for s in table.samples(("train", "val", "")) if s.path in films]
+        if len(given) >= recipe.data.least_val:
+            return _as_given(samples, given, recipe, source), source
+        if given:
+            tqdm.write(
+                f"the part val has {len(given)} films, fewer than data.least_val "
+                f"({recipe.data.least_val}): it joins train, which is split by patient"
+            )
     else:
         raise InvalidValueError(f"data.source must be folder or phantoms: {recipe.data.source!r}")
     if recipe.data.block[1]:
@@ -151,4 +188,42 @@ def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
     else:
         seed = recipe.data.split_seed or recipe.seed
         split = split_by_patient(samples, recipe.data.validation_fraction, seed)
-    return Split(split.train, tuple(filter(source.is_whole, split.validation))), source
+    return _with_both_classes(split, source, "by patient"), source
+
+
+def _as_given(samples: list[Sample], given: list[Sample], recipe: Recipe, source: Source) -> Split:
+    """The data's own validation part; its patients' other films are left out of training.
+
+    Raises:
+        InvalidValueError: A side lacks a class, or the recipe asks for another split.
+    """
+    if recipe.data.block[1] or recipe.data.holdout:
+        raise InvalidValueError(
+            f"the data have a part val of {len(given)} films, and the recipe holds out others "
+            "(data.block, data.holdout); raise data.least_val to have val join train"
+        )
+    inside = {s.path for s in given}
+    patients = {s.patient for s in given}
+    train = tuple(s for s in samples if s.path not in inside and s.patient not in patients)
+    crossing = len(samples) - len(given) - len(train)
+    tqdm.write(f"validation is the data's own part val, {len(given)} films")
+    if crossing:
+        tqdm.write(f"{crossing} films of train are left out: their patients are in val too")
+    return _with_both_classes(Split(train, tuple(given)), source, "as the data have it")
+
+
+def _with_both_classes(split: Split, source: Source, how: str) -> Split:
+    """The split with whole films alone in validation.
+
+    Raises:
+        InvalidValueError: A side lacks a class.
+    """
+    split = Split(split.train, tuple(filter(source.is_whole, split.validation)))
+    for name, part in (("training", split.train), ("validation", split.validation)):
+        kinds = sorted({s.kind for s in part})
+        if NORMAL not in kinds or len(kinds) < 2:
+            raise InvalidValueError(
+                f"split {how}, {name} has {len(part)} films ({', '.join(kinds) or 'none'}) and "
+                "needs normal films and others: name more data, or raise data.validation_fraction"
+            )
+    return split

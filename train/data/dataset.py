@@ -12,14 +12,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edge_runtime.errors import InvalidValueError
+from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.phantom import phantom_file
 from edge_runtime.images.preprocess import InputSpec, prepare
 
@@ -27,7 +27,20 @@ NORMAL = "normal"  # the kind of a film without pneumonia
 NORMAL_FOLDERS = ("NORMAL", "NO_FINDING")  # the second name is that of the NIH's label
 POSITIVE_FOLDER = "PNEUMONIA"
 CLASS_FOLDERS = (NORMAL_FOLDERS[0], POSITIVE_FOLDER)
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
+_NAMED = 10  # of files that an error names
+
+
+class UnreadableError(InvalidValueError):
+    """Files that are no images, or damaged; `files` says why, by path."""
+
+    def __init__(self, files: Mapping[str, str]) -> None:
+        self.files = dict(files)
+        told = "; ".join(f"{path}: {why}" for path, why in list(files.items())[:_NAMED])
+        more = f"; and {len(files) - _NAMED} more" if len(files) > _NAMED else ""
+        super().__init__(
+            f"{len(files)} films cannot be read: {told}{more}. Repair them or take them out"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +93,17 @@ def kind_of(file_name: str, folder_name: str) -> str:
     return "viral" if "_virus_" in file_name else "pneumonia"
 
 
-def patient_of(path: Path) -> str:
+def patient_of(path: Path, pattern: str = "") -> str:
     """Patient identifier from the file name; the whole stem where the name follows no known form.
 
-    `personN_bacteria_*` and `personN_virus_*` count as one person: at worst two patients stay
-    together, never one apart.
+    With `pattern`, a regular expression over the path, what its first group matches (or all of it,
+    where it has no group). `personN_bacteria_*` and `personN_virus_*` count as one person: at worst
+    two patients stay together, never one apart.
     """
     stem = path.stem
+    if pattern:
+        found = re.search(pattern, path.as_posix())
+        return (found[1] if found.re.groups else found[0]) if found else stem
     if match := re.match(r"person\d+", stem):
         return match.group()
     if match := re.match(r"(NORMAL2-)?IM-\d+", stem):
@@ -182,6 +199,9 @@ def load_pixels(
     """All samples through the device's own preprocessing: (n, height, width, 1) uint8.
 
     With `store`, the array is that file, mapped: the system reads its pages as they are used.
+
+    Raises:
+        UnreadableError: Some cannot be read; it names every one, after all were tried.
     """
     samples = list(samples)
     shape = (len(samples), spec.height, spec.width, 1)
@@ -190,8 +210,14 @@ def load_pixels(
         pixels = np.empty(shape, np.uint8)
     else:
         pixels = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
+    failed: dict[str, str] = {}
     for i, sample in enumerate(tqdm(samples, description, unit="image", leave=False, disable=None)):
-        pixels[i] = prepare(read_bytes(data, sample), spec)
+        try:
+            pixels[i] = prepare(read_bytes(data, sample), spec)
+        except (ImageError, OSError) as error:
+            failed[sample.path] = str(error)
+    if failed:
+        raise UnreadableError(failed)
     return pixels
 
 

@@ -63,10 +63,12 @@ class Source:
         return "" if film is None else film.source
 
 
-def open_source(data: Sequence[Path], findings: Mapping[str, str] | None = None) -> Source:
+def open_source(
+    data: Sequence[Path], findings: Mapping[str, str] | None = None, patient_pattern: str = ""
+) -> Source:
     """The films of data sets, their findings called as `findings` says; none for drawings.
 
     Raises:
         InvalidValueError: See `read_table`.
     """
-    return Source.of(read_table(data, findings)) if data else Source()
+    return Source.of(read_table(data, findings, patient_pattern)) if data else Source()

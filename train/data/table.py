@@ -19,6 +19,7 @@ import csv
 import dataclasses
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -87,7 +88,9 @@ def add_data_sets(parser: argparse.ArgumentParser, required: bool = False) -> No
     )
 
 
-def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) -> Table:
+def read_table(
+    data: Sequence[Path], findings: Mapping[str, str] | None = None, patient_pattern: str = ""
+) -> Table:
     """Read data sets.
 
     Args:
@@ -95,6 +98,7 @@ def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) 
             (or the folder of the only CSV file), or to the folder that all have in common.
         findings: What a finding is called here: {"opacity": "pneumonia"}; "" leaves its films
             out. A finding that is not named keeps its own name.
+        patient_pattern: What in a path names the patient, where no column does: `patient_of`.
 
     Raises:
         InvalidValueError: Nothing of these forms, a file that is missing or listed twice, or a
@@ -119,7 +123,11 @@ def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) 
         prefix = (
             "" if len(data) == 1 else Path(os.path.abspath(folder)).relative_to(root).as_posix()
         )
-        rows = _read_folder(path) if path.is_dir() else _read_csv(path)
+        rows = (
+            _read_folder(path, patient_pattern)
+            if path.is_dir()
+            else _read_csv(path, patient_pattern)
+        )
         for row in rows:
             film, known, twin = row
             sample = film.sample
@@ -140,6 +148,48 @@ def read_table(data: Sequence[Path], findings: Mapping[str, str] | None = None) 
     return Table(root, tuple(f for f in named if f.sample.kind), guessed, tuple(same))
 
 
+def told_guesses(table: Table) -> str:
+    """What somebody has to know of patients that are guesses; "" where none is."""
+    if not table.guessed:
+        return ""
+    told = (
+        f"{table.guessed} of {len(table.films)} films: the patient is a guess from the file's "
+        "name; a column `patient` would say, or a pattern (data.patient_pattern)"
+    )
+    alike = alike_names(film.sample for film in table.films)
+    if alike:
+        first = next(iter(alike.values()))
+        told += (
+            f". {sum(map(len, alike.values()))} of them share a beginning with others, as "
+            f"{first[0]} and {first[1]} do: if these are one patient's, training and validation "
+            f"will share patients; --patient-pattern '{_example(first)}' would keep them together"
+        )
+    return told
+
+
+def alike_names(samples: Iterable[Sample]) -> dict[str, list[str]]:
+    """Films that stand for themselves as patients and differ in what ends their names alone.
+
+    By the common beginning: `pat012` of pat012_view1.jpg and pat012_view2.jpg. Names that are a
+    number alone (`00000013`, `img_13`) have no such beginning.
+    """
+    found: dict[str, list[str]] = {}
+    for sample in samples:
+        stem = Path(sample.path).stem
+        if sample.patient != stem:
+            continue
+        match = re.fullmatch(r"(.*\d.*?)[ _.\-]+[A-Za-z]*\d*", stem)
+        if match:
+            found.setdefault(match[1], []).append(Path(sample.path).name)
+    return {beginning: names for beginning, names in found.items() if len(names) > 1}
+
+
+def _example(names: Sequence[str]) -> str:
+    """A pattern that takes what such names have in common for the patient."""
+    beginning = re.split(r"[ _.\-]", names[0])[0]
+    return "(" + re.sub(r"\d+", r"\\d+", re.escape(beginning)) + ")"
+
+
 def _join(prefix: str, path: str) -> str:
     return f"{prefix}/{path}" if prefix and prefix != "." else path
 
@@ -147,7 +197,7 @@ def _join(prefix: str, path: str) -> str:
 Row = tuple[Film, bool, str]  # the film, whether its patient is known, the path of the same film
 
 
-def _read_folder(folder: Path) -> Iterator[Row]:
+def _read_folder(folder: Path, pattern: str) -> Iterator[Row]:
     parts = [(part, folder / part) for part in PARTS if (folder / part).is_dir()]
     classes = (*NORMAL_FOLDERS, POSITIVE_FOLDER)
     found = 0
@@ -158,8 +208,8 @@ def _read_folder(folder: Path) -> Iterator[Row]:
                 if file.suffix.lower() not in IMAGE_SUFFIXES or file.name.startswith("."):
                     continue
                 found += 1
-                patient = patient_of(file)
                 path = file.relative_to(folder).as_posix()
+                patient = patient_of(Path(path), pattern)
                 sample = Sample(path, kind_of(file.name, name), patient)
                 # A name of no known form stands for itself, which is a guess.
                 yield Film(sample, folder.name, part), patient != file.stem, ""
@@ -170,7 +220,7 @@ def _read_folder(folder: Path) -> Iterator[Row]:
         )
 
 
-def _read_csv(path: Path) -> Iterator[Row]:
+def _read_csv(path: Path, pattern: str) -> Iterator[Row]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
@@ -186,20 +236,21 @@ def _read_csv(path: Path) -> Iterator[Row]:
     for number, row in enumerate(rows, 2):
         cells = {key: (value or "").strip() for key, value in row.items() if isinstance(key, str)}
         try:
-            yield _row(path, cells, kind)
+            yield _row(path, cells, kind, pattern)
         except InvalidValueError as error:
             raise InvalidValueError(f"{path}, line {number}: {error}") from error
 
 
-def _row(path: Path, cells: Mapping[str, str], kind: str) -> Row:
+def _row(path: Path, cells: Mapping[str, str], kind: str, pattern: str) -> Row:
     name = cells["path"]
     if not name or not (path.parent / name).is_file():
         raise InvalidValueError(f"there is no file {path.parent / name}")
     if not cells[kind]:
         raise InvalidValueError(f"{name} has no {kind}")
     patient = cells.get("patient", "")
+    guess = patient_of(Path(name), pattern)
     film = Film(
-        Sample(name, cells[kind], patient or patient_of(Path(name))),
+        Sample(name, cells[kind], patient or guess),
         cells.get("source") or path.stem,
         _SPLITS[_one_of(cells, "split", tuple(_SPLITS))],
         cells.get("view", "").upper(),
@@ -209,7 +260,9 @@ def _row(path: Path, cells: Mapping[str, str], kind: str) -> Row:
         _boxes(cells.get("boxes", "")),
         cells.get("licence", "")[:_LONGEST_LICENCE],
     )
-    return film, bool(patient), cells.get("same_film", "")
+    # A name of no known form stands for itself, which is a guess.
+    is_known = bool(patient) or guess != Path(name).stem
+    return film, is_known, cells.get("same_film", "")
 
 
 def _one_of(cells: Mapping[str, str], column: str, known: tuple[str, ...]) -> str:

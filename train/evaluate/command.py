@@ -13,15 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Temperature and operating points come from the run's validation patients. "
         "Scores are kept beside the report; a second call redraws from them."
     )
-    parser.epilog = "example: python -m train evaluate runs/default --data chest_xray"
+    parser.epilog = "example: python -m train evaluate runs/default --data chest_xray --part test"
     parser.add_argument("run_folder", metavar="run", type=Path, help="run folder")
     add_data_sets(parser)
     parser.add_argument(
         "--part",
-        default="test",
+        default="validation",
         choices=("validation", "test", "external"),
-        help="external: --data is another hospital's, a table or a folder with PNEUMONIA/ and "
-        "NO_FINDING/",
+        help="default: validation, as often as you like. test: read it once per finished recipe; "
+        "each reading stands in the run (readings.json). external: --data is another hospital's, a "
+        "table or a folder with PNEUMONIA/ and NO_FINDING/",
     )
     parser.add_argument("--output", type=Path, help="by default RUN/evaluation-PART")
 

@@ -21,22 +21,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tqdm import tqdm
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.images.grey import read_grey
 from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, read_bytes
-from train.data.facts import FULL_SIZE, cross_validated_scores, trivial_features
+from train.data.facts import trivial_features
 from train.data.fields import Fields
 from train.data.judged import graft_judged
 from train.data.source import Source
-from train.data.table import Film, Table, add_data_sets, read_table
-from train.evaluate.adjusted import adjusted_auc_interval, strata_of
+from train.data.table import Film, add_data_sets, read_table
+from train.evaluate.adjusted import facts_of, within_facts
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
 from train.run.scores import predict_logits
@@ -147,7 +145,8 @@ def measure_elsewhere(
         raise InvalidValueError(f"{run_folder} learned from the patients of every film there")
     source = Source.of(table)
     pixels = source.pixels([f.sample for f in whole], finished.input, "reading")
-    facts = _facts(table, whole)
+    contents = (read_bytes(table.root, film.sample) for film in whole)
+    facts = facts_of(contents, len(whole))
     films = whole
     cut = [f for f in new if f.crop != "whole"]
     if fields is not None and len(fields) and cut:
@@ -187,16 +186,6 @@ def _logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.floa
     return disease_logit(predict_logits(model, pixels))
 
 
-def _facts(table: Table, films: Sequence[Film]) -> NDArray[np.float64]:
-    """(n, facts) of each file."""
-    rows = []
-    for film in tqdm(films, "film facts", unit="film", leave=False, disable=None):
-        content = read_bytes(table.root, film.sample)
-        grey, _ = read_grey(content, FULL_SIZE)
-        rows.append(list(trivial_features(len(content), grey).values()))
-    return np.array(rows)
-
-
 def _comparisons(
     films: Sequence[Film],
     scores: NDArray[np.float64],
@@ -229,11 +218,7 @@ def _comparisons(
                 if min(count, len(positive) - count) < _FEWEST:
                     continue
                 people = patients[pair].tolist()
-                told = cross_validated_scores(positive, facts[pair], people)
-                adjusted = None
-                if told is not None:
-                    strata = strata_of(told, positive)
-                    adjusted = adjusted_auc_interval(positive, scores[pair], strata, people)
+                within = within_facts(positive, scores[pair], facts[pair], people)
                 yield Comparison(
                     str(source),
                     view,
@@ -242,8 +227,8 @@ def _comparisons(
                     count,
                     len(positive) - count,
                     auc_interval(positive, scores[pair]),
-                    None if told is None else auc_interval(positive, told),
-                    adjusted,
+                    within.facts_auc if within else None,
+                    within.adjusted_auc if within else None,
                 )
 
 

@@ -10,14 +10,21 @@ Temperature and operating points come from the run's validation logits, never fr
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
+from edge_runtime import __version__
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from train.data.dataset import NORMAL, Sample
+from edge_runtime.judge.scores import disease_logit
+from train.data.dataset import NORMAL, Sample, read_bytes
 from train.data.source import Source, open_source
+from train.evaluate.adjusted import facts_of, within_facts
 from train.evaluate.counterfactual import measure_counterfactuals
 from train.evaluate.figures import Evaluation, evaluate, summary
 from train.evaluate.page import write_page
@@ -46,7 +53,7 @@ def run_evaluation(
     output = output or run_folder / f"evaluation-{part}"
     output.mkdir(parents=True, exist_ok=True)
     model = _load_model(run)
-    source = open_source(data, run.recipe.data.findings)
+    source = open_source(data, run.recipe.data.findings, run.recipe.data.patient_pattern)
     scores = _scores(run, model, source, part, output / "scores.csv")
     evaluation = evaluate(run, scores, part, int(model.count_params()))
     if part == "validation":
@@ -56,7 +63,14 @@ def run_evaluation(
     if part == "external":
         pixels = source.pixels(scores.samples, run.input, "less detail")
         levels = measure_detail(model, pixels, scores.positive)
-        evaluation = dataclasses.replace(evaluation, less_detail=levels)
+        contents = (read_bytes(source.root, sample) for sample in scores.samples)
+        within = within_facts(
+            scores.positive,
+            disease_logit(scores.logits),
+            facts_of(contents, len(scores.samples)),
+            [sample.patient for sample in scores.samples],
+        )
+        evaluation = dataclasses.replace(evaluation, less_detail=levels, within_facts=within)
     write_json(output / "evaluation.json", to_mapping(evaluation))
     write_page(run, model, scores, evaluation, source, output)
     print(summary(evaluation))
@@ -72,7 +86,26 @@ def _scores(run: FinishedRun, model: Any, source: Source, part: str, kept: Path)
     pixels = source.pixels(samples, run.input, f"reading {part}")
     scores = Scores(tuple(samples), predict_logits(model, pixels))
     write_scores(kept, scores)
+    if part == "test":
+        _note_reading(run, source)
     return read_scores(kept)  # the same figures now and when redrawn
+
+
+def _note_reading(run: FinishedRun, source: Source) -> None:
+    """Put down in the run that its test part was read, and say so where it was before."""
+    file = run.folder / "readings.json"
+    readings = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    if readings:
+        tqdm.write(
+            f"the test part was read before, {len(readings)} times, last on "
+            f"{readings[-1]['date']}: whatever was chosen since then was chosen knowing it"
+        )
+    reading = {
+        "date": f"{datetime.date.today():%Y-%m-%d}",
+        "version": __version__,
+        "data": source.root.name if source.root else "",
+    }
+    write_json(file, [*readings, reading])
 
 
 def _films_of(run: FinishedRun, source: Source, part: str) -> list[Sample]:

@@ -21,6 +21,7 @@ from edge_runtime.statistics.metrics import (
     expected_calibration_error,
     proportion,
 )
+from train.evaluate.adjusted import WithinFacts
 from train.evaluate.counterfactual import Counterfactual
 from train.run.finished import FinishedRun
 from train.run.scores import Scores
@@ -45,6 +46,9 @@ class PointMetrics:
     f1: Estimate
     sensitivity_by_kind: dict[str, Estimate]
     uncertain: int | None  # images in the grey band, where the point has one
+    # Rows normal and ill, columns normal, uncertain and pneumonia, where the point has a grey band;
+    # the counts above are those at its threshold.
+    answers: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Evaluation:
     specificity_at_sensitivity_0_989: float
     # On validation only; see counterfactual.py.
     counterfactuals: tuple[Counterfactual, ...] = ()
+    # On external images only: what file facts alone tell, and the AUC within strata of that.
+    within_facts: WithinFacts | None = None
     # AUC with less detail, on external images only; see probes.py.
     less_detail: dict[str, Estimate] = dataclasses.field(default_factory=dict)
 
@@ -131,10 +137,12 @@ def _at_point(
     patients: list[str],
 ) -> PointMetrics:
     counts = confusion(positive, probability, point.threshold)
-    uncertain = None
+    uncertain, answers = None, None
     if point.uncertain:
-        low, high = point.uncertain
-        uncertain = int(((probability >= low) & (probability < high)).sum())
+        edges = (0.0, *point.uncertain, np.inf)
+        rows = [np.histogram(probability[positive == kind], edges)[0].tolist() for kind in (0, 1)]
+        answers = (tuple(rows[0]), tuple(rows[1]))
+        uncertain = rows[0][1] + rows[1][1]
     return PointMetrics(
         name=point.name,
         threshold=point.threshold,
@@ -157,6 +165,7 @@ def _at_point(
             for kind in sorted(set(kinds) - {"normal"})
         },
         uncertain=uncertain,
+        answers=answers,
     )
 
 
@@ -185,5 +194,10 @@ def summary(evaluation: Evaluation) -> str:
         f"other {c.swapped}: AUC {c.own_class} from the same class, {c.other_class} from the other"
         for c in e.counterfactuals
     ]
+    if e.within_facts:
+        lines.append(
+            f"facts of the files alone: AUC {e.within_facts.facts_auc}; the model within strata of "
+            f"these: AUC {e.within_facts.adjusted_auc}"
+        )
     lines += [f"detail reduced to {side}: AUC {value}" for side, value in e.less_detail.items()]
     return "\n".join(lines)

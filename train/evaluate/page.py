@@ -38,8 +38,8 @@ def write_page(
     probability = probabilities(scores, evaluation.temperature)
     page = Page(f"{evaluation.recipe}, seed {evaluation.seed}: {evaluation.part}")
     page.text(
-        "Temperature and operating points were chosen on validation patients; nothing was chosen "
-        "on this part. Screening support, research and education, not a diagnosis."
+        f"{_told_choices(run, evaluation.part)} Screening support, research and education, not a "
+        "diagnosis."
     )
     _add_tables(page, evaluation)
     matplotlib.rcParams["svg.hashsalt"] = "cxr-edge"  # the same figures give the same file
@@ -65,6 +65,21 @@ def write_page(
         page.text("Left the image, right where the model sees arguments for pneumonia.")
         page.gallery(_pictures(run, model, scores, probability, chosen, source))
     page.write(output / "index.html")
+
+
+def _told_choices(run: FinishedRun, part: str) -> str:
+    """What was chosen on which films, by what this run did."""
+    if part == "validation":
+        averaged = run.recipe.optimisation.average_last
+        epochs = "and the best epoch" if averaged == 0 else "and whether to average epochs"
+        return (
+            f"Temperature, operating points {epochs} were chosen on these very films: their "
+            "figures flatter."
+        )
+    return (
+        "Temperature and operating points were chosen on validation patients; nothing was chosen "
+        "on this part."
+    )
 
 
 def _add_tables(page: Page, e: Evaluation) -> None:
@@ -111,18 +126,21 @@ def _add_tables(page: Page, e: Evaluation) -> None:
 
 
 def _draw_confusion(e: Evaluation) -> Figure:
-    figure = Figure(figsize=(3.2 * len(e.points), 3.2), layout="constrained")
+    figure = Figure(figsize=(3.4 * len(e.points), 3.2), layout="constrained")
     all_axes = figure.subplots(1, len(e.points), squeeze=False)
     for axes, p in zip(all_axes[0], e.points, strict=True):
+        decided = ["normal", "pneumonia"]
         counts = np.array(
             [[p.true_negative, p.false_positive], [p.false_negative, p.true_positive]]
         )
+        if p.answers is not None:
+            decided, counts = ["normal", "uncertain", "pneumonia"], np.array(p.answers)
         axes.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             share = count / counts[row].sum()
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{count}\n{share:.1%}", ha="center", va="center", color=colour)
-        axes.set_xticks([0, 1], ["normal", "pneumonia"])
+        axes.set_xticks(range(len(decided)), decided)
         axes.set_yticks([0, 1], ["normal", "pneumonia"], rotation=90, va="center")
         axes.set(xlabel="decided", ylabel="labelled", title=f"{p.name} ({p.threshold:.3f})")
     return figure

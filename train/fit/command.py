@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +55,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         help="change a setting of the recipe: optimisation.epochs=3",
     )
     parser.add_argument(
+        "--patient-pattern",
+        metavar="REGEX",
+        help="what in a film's path names the patient (its first group), where no column says it",
+    )
+    parser.add_argument(
         "--mixed-precision",
         nargs="?",
         const="float16",
@@ -81,6 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pattern(pattern: str | None) -> list[str]:
+    return [] if pattern is None else [f"data.patient_pattern={json.dumps(pattern)}"]
+
+
 def fit_from(
     arguments: argparse.Namespace, output: Path, further_changes: Sequence[str] = ()
 ) -> None:
@@ -96,7 +106,7 @@ def fit_from(
         weights=arguments.weights,
         output=output,
         seed=arguments.seed,
-        changes=[*arguments.set, *further_changes],
+        changes=[*arguments.set, *_pattern(arguments.patient_pattern), *further_changes],
         hardware=Hardware(
             mixed_precision=arguments.mixed_precision,
             distribute=arguments.distribute,

@@ -24,8 +24,9 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.metrics import auc, binary_cross_entropy
 from edge_runtime.statistics.odds import probabilities
-from train.data.arrays import Arrays, split_data
-from train.data.dataset import Split
+from train.data.arrays import Arrays, SameFilmsError, split_data
+from train.data.dataset import Split, UnreadableError
+from train.data.source import Source
 from train.fit.batches import MixedBatches, TrainingBatches
 from train.fit.evidence import with_map
 from train.fit.hardware import Hardware
@@ -59,30 +60,88 @@ def fit(
     Raises:
         InvalidValueError: Unknown recipe, unusable data, or a folder that holds another run.
     """
-    recipe = load_recipe(recipe_name, changes)
-    if seed is not None:
-        recipe = dataclasses.replace(recipe, seed=seed)
-    if recipe.optimisation.monitor not in _MONITORS:
-        raise InvalidValueError(f"optimisation.monitor must be one of {', '.join(_MONITORS)}")
+    recipe = load_recipe(recipe_name, [*changes, *([] if seed is None else [f"seed={seed}"])])
+    if (fields or sides) and not recipe.data.mix:
+        raise InvalidValueError(
+            f"recipe {recipe.name} mixes no sources and grafts nothing: leave --fields and --sides "
+            "out, or name a recipe that does (hospitals)"
+        )
     hardware = hardware or Hardware()
-    split, source = split_data(recipe, data)
     run = RunFolder(output)
-    stream = run.path if hardware.stream else None
-    arrays = Arrays.load(recipe, source, split, stream, fields, sides)
-
-    keras.utils.set_random_seed(recipe.seed)
+    # What is wrong with the command is said before anything is read for minutes, or written.
     start = _Start.of(weights)
-    run.begin(
-        describe_run(recipe, start.record, arrays.fingerprint, _counts(split)),
-        split,
-    )
+    run.check_free_for(recipe, start.record)
+    split, source = split_data(recipe, data)
+    keras.utils.set_random_seed(recipe.seed)
     with hardware.scope():
-        model = build_network(recipe, start.pretrained)
+        model = _built(recipe, start)
         if start.run is not None:
             narrow(load_finished(start.run, recipe, {s.patient for s in split.validation}), model)
         trainee = fold(model) if recipe.optimisation.fold_batch_norm else model
+        stream = run.stream(hardware.stream)
+        arrays, split, unreadable = _load(recipe, source, split, stream, fields, sides)
+        record = describe_run(recipe, start.record, arrays.fingerprint, _counts(split), unreadable)
+        run.begin(record, split)
         history = _train(trainee, recipe, arrays, run, split)
     _finish(_Settling(recipe, model, trainee), recipe, arrays, run, history, split)
+
+
+def _built(recipe: Recipe, start: _Start) -> keras.Model:
+    try:
+        return build_network(recipe, start.pretrained)
+    except InvalidValueError:
+        raise
+    except Exception as error:  # Keras and h5py raise whatever they like
+        if start.pretrained == "imagenet":
+            raise InvalidValueError(
+                f"ImageNet weights of {recipe.network.backbone} cannot be downloaded: {error}; "
+                "give a file (--weights FILE, see `train weights`) or random ones (--weights none)"
+            ) from error
+        if start.pretrained is not None:
+            raise InvalidValueError(
+                f"{start.pretrained} holds no weights of {recipe.network.backbone} at this width "
+                f"without its top: {str(error).splitlines()[0]}"
+            ) from error
+        raise InvalidValueError(f"recipe {recipe.name} cannot be built: {error}") from error
+
+
+def _load(
+    recipe: Recipe,
+    source: Source,
+    split: Split,
+    stream: Path | None,
+    fields: Sequence[Path],
+    sides: Sequence[Path],
+) -> tuple[Arrays, Split, list[str]]:
+    """The arrays, the split without films that cannot be read, and the paths of these.
+
+    Raises:
+        UnreadableError: They are more than the recipe allows.
+    """
+    total = len(split.train) + len(split.validation)
+    left_out: dict[str, str] = {}
+    while True:
+        try:
+            arrays = Arrays.load(recipe, source, split, stream, fields, sides)
+            return arrays, split, sorted(left_out)
+        except UnreadableError as error:
+            left_out |= error.files
+            if len(left_out) > recipe.data.unreadable * total:
+                raise UnreadableError(left_out) from error
+            for path, why in error.files.items():
+                tqdm.write(f"left out: {path}: {why}")
+            kept = (
+                tuple(s for s in part if s.path not in left_out)
+                for part in (split.train, split.validation)
+            )
+            split = Split(*kept)
+        except SameFilmsError as error:
+            if recipe.data.duplicates == "stop":
+                raise
+            tqdm.write(f"{error}; left out of training (data.duplicates)")
+            split = Split(
+                tuple(s for s in split.train if s.path not in error.pairs), split.validation
+            )
 
 
 class _Settling:

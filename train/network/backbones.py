@@ -12,11 +12,13 @@ import numpy as np
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import PIXEL_SCALE, PIXEL_ZERO_POINT
+from train.network.efficientnet_lite import efficientnet_lite0
 from train.recipe import Recipe
 
 # Source: the constants of Keras' imagenet_utils, mode "caffe": blue, green, red.
 _CAFFE_MEANS = (103.939, 116.779, 123.68)
 _APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
+    "efficientnet-lite0": efficientnet_lite0,
     "efficientnetb0": keras.applications.EfficientNetB0,
     "mobilenetv3-large": keras.applications.MobileNetV3Large,
     "mobilenetv3-small": keras.applications.MobileNetV3Small,

@@ -16,11 +16,15 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
 from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.population import ADULT, Population
 from edge_runtime.judge.scores import disease_logit
 from train.data.dataset import Split
 from train.recipe import Recipe
 from train.run.folder import SCHEMA
 from train.run.scores import CORRUPTED, PLAIN, Scores, read_scores
+
+_FEWEST = 100  # validation films of either class, for thresholds of a population's own
+_OLDEST = 200.0  # years: nobody is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,39 @@ class FinishedRun:
         corrupted = disease_logit(self.corrupted.logits) if self.corrupted else None
         points = choose_operating_points(logits, self.validation.positive, temperature, corrupted)
         return temperature, points
+
+    def calibrate_populations(
+        self, logits: NDArray[np.float64], temperature: float, child: NDArray[np.bool_]
+    ) -> tuple[Population, ...]:
+        """Operating points of children and of adults; () where either has too few films.
+
+        Args:
+            logits: (n,) as for `calibrate`.
+            temperature: Of `calibrate`: one for all, so that probabilities mean the same.
+            child: (n,) whom each validation film shows.
+        """
+        positive = self.validation.positive
+        groups = {"children": ((0.0, ADULT), child), "adults": ((ADULT, _OLDEST), ~child)}
+        if any(
+            (positive[here] == kind).sum() < _FEWEST
+            for _, here in groups.values()
+            for kind in (0, 1)
+        ):
+            return ()
+        corrupted = disease_logit(self.corrupted.logits) if self.corrupted else None
+        return tuple(
+            Population(
+                name,
+                ages,
+                choose_operating_points(
+                    logits[here],
+                    positive[here],
+                    temperature,
+                    None if corrupted is None else corrupted[here],
+                ),
+            )
+            for name, (ages, here) in groups.items()
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

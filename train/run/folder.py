@@ -47,7 +47,38 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        (path / "snapshots").mkdir(parents=True, exist_ok=True)
+
+    def stream(self, wanted: bool) -> Path | None:
+        """A folder for prepared images, if they are to stay on the disk."""
+        if not wanted:
+            return None
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self.path
+
+    def check_free_for(self, recipe: Recipe, weights: dict[str, str]) -> None:
+        """Raise InvalidValueError where another run is here; see `begin`, which compares all."""
+        self._check({"recipe": to_mapping(recipe), "weights": weights})
+
+    def _check(self, description: dict[str, Any]) -> bool:
+        """Whether a run is here; that it is the one of the description."""
+        file = self.path / "run.json"
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidValueError(f"{self.path} is a file; give another --output")
+        if not file.exists():
+            return False
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            for key, value in description.items():
+                if found[key] != json.loads(json.dumps(value)):
+                    raise InvalidValueError(
+                        f"{self.path} holds a run with another {key}; give a new --output, "
+                        "or remove the folder to start again"
+                    )
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, InvalidValueError):
+                raise
+            raise InvalidValueError(f"{file} is damaged: {error}; give a new --output") from error
+        return True
 
     def begin(self, description: dict[str, Any], split: Split) -> None:
         """Write run.json and splits.json, or check that they describe this very run.
@@ -55,18 +86,11 @@ class RunFolder:
         Raises:
             InvalidValueError: The folder holds a run of another recipe, seed, weights or data.
         """
-        file = self.path / "run.json"
-        if file.exists():
-            found = json.loads(file.read_text(encoding="utf-8"))
-            for key in ("recipe", "weights", "data"):
-                if found[key] != json.loads(json.dumps(description[key])):
-                    raise InvalidValueError(
-                        f"{self.path} holds a run with another {key}; give a new --output, "
-                        "or remove the folder to start again"
-                    )
+        if self._check({key: description[key] for key in ("recipe", "weights", "data")}):
             return
+        (self.path / "snapshots").mkdir(parents=True, exist_ok=True)
         write_json(self.path / "splits.json", to_mapping(split))
-        write_json(file, description)
+        write_json(self.path / "run.json", description)
 
     def save_state(self, state: State) -> None:
         arrays = {f"w{i:04d}": value for i, value in enumerate(state.weights)}
@@ -111,14 +135,21 @@ class RunFolder:
 
 
 def describe_run(
-    recipe: Recipe, weights: dict[str, str], data_fingerprint: str, counts: dict[str, int]
+    recipe: Recipe,
+    weights: dict[str, str],
+    data_fingerprint: str,
+    counts: dict[str, int],
+    unreadable: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of run.json at the start of a run."""
+    data = {"fingerprint": data_fingerprint, "counts": counts}
+    if unreadable:
+        data["unreadable"] = list(unreadable)
     return {
         "schema": SCHEMA,
         "recipe": to_mapping(recipe),
         "weights": weights,
-        "data": {"fingerprint": data_fingerprint, "counts": counts},
+        "data": data,
         "versions": {"python": platform.python_version()} | installed_versions(_PACKAGES),
         "source_commit": _source_commit(),
     }

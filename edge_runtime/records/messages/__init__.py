@@ -110,8 +110,27 @@ def times_threshold(record: Record) -> str:
     return _times(record.probability, record.threshold)
 
 
-def told_legend(point: OperatingPoint, language: str) -> str:
-    """What the numbers of a table mean, and where the decisions of a point lie on them."""
+def told_legend(
+    point: OperatingPoint, language: str, by_population: Mapping[str, OperatingPoint] | None = None
+) -> str:
+    """What the numbers of a table mean, and where the decisions of a point lie on them.
+
+    Args:
+        point: That decides.
+        language: One of LANGUAGES.
+        by_population: Points that decide instead where the age tells the population.
+    """
+    told = _legend(point, language)
+    if by_population:
+        points = "; ".join(
+            f"{say(f'population.{name}', language)} {each.threshold:.4f}"
+            for name, each in by_population.items()
+        )
+        told += " " + say("table.legend_by_age", language).format(points=points)
+    return told
+
+
+def _legend(point: OperatingPoint, language: str) -> str:
     values = {"threshold": f"{point.threshold:.4f}", "point": point.name}
     if point.uncertain is None:
         return say("table.legend", language).format(**values)

@@ -21,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from edge_runtime import __version__
 
 if TYPE_CHECKING:
-    from edge_runtime.records.record import Examination
+    from edge_runtime.records.record import Examination, Record
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
@@ -93,7 +93,7 @@ def make_report(source: Dataset, examination: Examination) -> FileDataset:
         )
         items.append(
             _number(
-                ("99002", "99CXREDGE", f"Operating point {record.operating_point}"),
+                ("99002", "99CXREDGE", f"Operating point {_point_of(record)}"),
                 record.threshold,
             )
         )
@@ -111,6 +111,11 @@ def make_report(source: Dataset, examination: Examination) -> FileDataset:
     )
     dataset.ContentSequence = Sequence(items)
     return dataset
+
+
+def _point_of(record: Record) -> str:
+    whose = f", {record.population}" if record.population else ""
+    return record.operating_point + whose
 
 
 def _begin(

@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime import __version__
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.errors import CxrEdgeError
+from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.records.heatmap import has_heatmap, heat_png, overlay_jpeg, plain_jpeg
 from edge_runtime.records.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.records.record import Examination, Record
@@ -108,6 +108,11 @@ def make_app(
                 "operating_point": point.name,
                 "threshold": point.threshold,
                 "uncertain": point.uncertain,
+                "population": screener.population,
+                "populations": {
+                    name: {"threshold": each.threshold, "uncertain": each.uncertain}
+                    for name, each in screener.points_by_population.items()
+                },
                 "site": screener.site_name,
                 "intended_use": manifest.intended_use,
                 "translations": dict(manifest.translations),
@@ -209,6 +214,11 @@ class _Service:
 
     async def _examine(self, request: Request) -> Examination:
         settings = self._settings
+        population = request.query_params.get("population") or None
+        try:
+            self._screener.check_population(population)
+        except InvalidValueError as error:
+            raise ApiError(400, "bad_request", str(error)) from error
         # Counted from the first byte: an upload in progress holds memory too.
         if self._held >= settings.workers + settings.queue:
             raise ApiError(503, "overloaded", "too many images are waiting; try again")
@@ -225,7 +235,7 @@ class _Service:
         try:
             async with asyncio.timeout(settings.timeout):
                 name, data = await _read_image(request, settings.max_bytes, reserve)
-                return await self._run(name, data)
+                return await self._run(name, data, population)
         except TimeoutError as error:
             raise ApiError(
                 408, "timeout", f"not done within {settings.timeout:g} seconds"
@@ -236,7 +246,7 @@ class _Service:
             self._held -= 1
             self._bytes -= reserved
 
-    async def _run(self, name: str, data: bytes) -> Examination:
+    async def _run(self, name: str, data: bytes, population: str | None) -> Examination:
         metrics = self._metrics
 
         def work() -> Examination:
@@ -244,7 +254,7 @@ class _Service:
             metrics.in_progress += 1
             start = time.perf_counter()
             try:
-                examination = self._screener.examine(data, name)
+                examination = self._screener.examine(data, name, population=population)
             finally:
                 metrics.in_progress -= 1
             record = examination.record

@@ -36,10 +36,22 @@ async function start() {
     fill("report.point", { point: info.operating_point }),
   ];
   if (info.site) told.push(fill("report.site", { site: info.site }));
+  if (info.population) told.push(fill("population.decided", { population: say("population." + info.population) }));
   $("model").textContent = told.join("; ");
+  offerPopulations(Object.keys(info.populations));
   const translated = info.translations[document.documentElement.lang];
   $("use").textContent = translated || info.intended_use;
   $("use").lang = translated ? document.documentElement.lang : "en";
+}
+
+function offerPopulations(names) {
+  $("whose").hidden = names.length === 0;
+  for (const option of [...$("population").options].slice(1)) option.remove();
+  for (const name of names) {
+    const option = element("option", "", say("population." + name));
+    option.value = name;
+    $("population").append(option);
+  }
 }
 
 function element(tag, className, text) {
@@ -61,12 +73,13 @@ async function post(path, file) {
 }
 
 async function screenOne(file) {
+  const whose = $("population").value;  // as it is now, for the pictures too
   const item = element("li");
   item.append(element("p", "quiet", file.name + " …"));
   $("results").prepend(item);
   let record;
   try {
-    const answer = await post("v1/screen", file);
+    const answer = await post("v1/screen?population=" + whose, file);
     const body = await answer.json();
     record = answer.ok ? body
       : { source: file.name, status: "error", error: body.error, probability: null, decision: null };
@@ -76,7 +89,7 @@ async function screenOne(file) {
   }
   records.push(record);
   show(item, record);
-  if (record.status !== "error") await showPicture(item, file, record.decision !== null);
+  if (record.status !== "error") await showPicture(item, file, record.decision !== null, whose);
   $("csv").disabled = $("clear").disabled = false;
 }
 
@@ -130,10 +143,11 @@ function scale(record, verdict) {
   bar.setAttribute("role", "img");
   bar.title = fill("score.bar", { times: times(record) });
   bar.setAttribute("aria-label", bar.title);
-  if (info && info.uncertain && record.operating_point === info.operating_point) {
+  const uncertain = info && (info.populations[record.population] || info).uncertain;
+  if (uncertain && record.operating_point === info.operating_point) {
     const band = element("div", "band");
-    band.style.left = place(info.uncertain[0]) + "%";
-    band.style.width = place(info.uncertain[1]) - place(info.uncertain[0]) + "%";
+    band.style.left = place(uncertain[0]) + "%";
+    band.style.width = place(uncertain[1]) - place(uncertain[0]) + "%";
     bar.append(band);
   }
   const cut = element("div", "cut");
@@ -141,10 +155,14 @@ function scale(record, verdict) {
   const value = element("div", "value");
   value.style.left = place(record.probability) + "%";
   bar.append(cut, value);
-  return [bar, element("p", "quiet", fill("score.times", { times: times(record) }))];
+  let told = fill("score.times", { times: times(record) });
+  if (record.population) {
+    told += " (" + fill("population.decided", { population: say("population." + record.population) }) + ")";
+  }
+  return [bar, element("p", "quiet", told)];
 }
 
-async function showPicture(item, file, judged) {
+async function showPicture(item, file, judged, whose) {
   const box = element("button", "picture");
   box.type = "button";
   box.title = say("picture.enlarge");
@@ -152,7 +170,7 @@ async function showPicture(item, file, judged) {
   const layers = [["image", say("page.radiograph")]];
   if (judged) layers.push(["map", say("page.heatmap")]);
   for (const [layer, text] of layers) {
-    const answer = await post("v1/heatmap?layer=" + layer, file);
+    const answer = await post("v1/heatmap?layer=" + layer + "&population=" + whose, file);
     if (!answer.ok) return;
     const picture = element("img", layer === "map" ? "heat" : "");
     picture.alt = text;
@@ -190,6 +208,7 @@ function csv() {
     ["source", (r) => r.source], ["sha256", (r) => r.sha256], ["status", (r) => r.status],
     ["probability", (r) => r.probability], ["decision", (r) => r.decision],
     ["operating_point", (r) => r.operating_point], ["threshold", (r) => r.threshold],
+    ["population", (r) => r.population],
     ["flags", (r) => (r.quality ? r.quality.flags.join(" ") : "")],
     ["error_code", (r) => r.error && r.error.code], ["error_message", (r) => r.error && r.error.message],
   ];
