@@ -17,7 +17,7 @@ from export.spoilt import SPOILT
 
 # Of good films, that may be called anything. Mirrored ones are hard to tell: they have a limit of
 # their own, and a part of the share, so that they do not cost the other kinds any of theirs.
-_FALSE_ALARMS = 0.009
+_FALSE_ALARMS = 0.0095
 _OF_THEM_MIRRORED = tuple(step / 10 for step in range(2, 8))  # parts that are tried
 # A kind that is found less often than this is left out: what it would add is false alarms.
 _LEAST_FOUND = 0.5

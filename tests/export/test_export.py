@@ -23,6 +23,7 @@ from edge_runtime.engines.signed_weights import (
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
+from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc, proportion
 from export.representative import choose_representative
 from export.verify import gate
@@ -211,6 +212,15 @@ def test_the_gate_names_what_failed() -> None:
         gate.check(gate.compare(positive, reference, [noisy], 1.0, 0.5, "validation"))
 
 
+def test_a_model_that_may_know_nothing_does_not_leave_unasked() -> None:
+    useless, good = Estimate(0.52, 0.43, 0.61), Estimate(0.8, 0.72, 0.87)
+    assert gate.check_worth(good, 0.5, allow_weak=False) is False
+    for found, least in ((useless, 0.5), (good, 0.75), (Estimate(0.5, float("nan"), 1.0), 0.5)):
+        with pytest.raises(gate.GateError, match="--allow-weak"):
+            gate.check_worth(found, least, allow_weak=False)
+        assert gate.check_worth(found, least, allow_weak=True) is True
+
+
 def test_temperature_undoes_overconfidence() -> None:
     rng = np.random.default_rng(0)
     honest = rng.normal(scale=2, size=20_000)
@@ -249,6 +259,18 @@ def test_a_corrupted_copy_decides_among_thresholds_that_validation_finds_equal()
     # What is stated is still measured on the images themselves.
     assert (balanced.sensitivity.value, balanced.specificity.value) == (1, 1)
     assert "corrupted copy" in balanced.rule and "corrupted copy" not in alone.rule
+
+
+def test_a_copy_that_shifts_every_score_does_not_move_the_threshold_far() -> None:
+    rng = np.random.default_rng(3)
+    positive = np.repeat([0, 1], [300, 500])
+    logits = np.where(positive == 1, 2.0, -2.0) + rng.normal(size=800)
+    corrupted = logits + 4  # all of it: alone it would want a threshold of 4
+    _, alone, _ = choose_operating_points(logits, positive, 1.0)
+    _, both, _ = choose_operating_points(logits, positive, 1.0, corrupted)
+    lost = alone.sensitivity.value + alone.specificity.value
+    lost -= both.sensitivity.value + both.specificity.value
+    assert 0 <= lost < 0.02 and both.threshold > alone.threshold
 
 
 def test_screening_is_never_less_sensitive_than_balanced() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
+from edge_runtime import __version__
 from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.judge.calibration import choose_operating_points
 from tests.conftest import workbench
@@ -134,7 +135,8 @@ def test_evaluate_writes_figures_plots_and_a_page(smoke_run: Path, tmp_path: Pat
         folder.mkdir(parents=True, exist_ok=True)
         name = f"person{i}_virus_1.jpeg" if i % 2 else f"IM-{i:04d}-0001.jpeg"
         (folder / name).write_bytes(phantom_jpeg(9000 + i, bool(i % 2)))
-    result = workbench("train", "evaluate", run, "--data", data)
+    command = ("train", "evaluate", run, "--data", data, "--part", "test")
+    result = workbench(*command)
     assert result.returncode == 0, result.stderr
     assert "AUC" in result.stdout and "triage" in result.stdout
     output = run / "evaluation-test"
@@ -150,9 +152,17 @@ def test_evaluate_writes_figures_plots_and_a_page(smoke_run: Path, tmp_path: Pat
     scores_before = (output / "scores.csv").read_bytes()
     mistakes = page.count("data:image/jpeg")
     if not mistakes:
-        assert workbench("train", "evaluate", run, "--data", data).returncode == 0
+        assert workbench(*command).returncode == 0
         assert json.loads((output / "evaluation.json").read_text(encoding="utf-8")) == document
     assert (output / "scores.csv").read_bytes() == scores_before
+    # Three answers, of every film.
+    triage = next(p for p in document["points"] if p["name"] == "triage")
+    assert [sum(row) for row in triage["answers"]] == [12, 12]
+    assert sum(row[1] for row in triage["answers"]) == triage["uncertain"]
+    # That the test part was read stands in the run; redrawing is no reading.
+    readings = json.loads((run / "readings.json").read_text(encoding="utf-8"))
+    assert [reading["version"] for reading in readings] == [__version__]
+    assert "nothing was chosen on this part" in page
 
 
 def test_evaluate_on_validation_tells_what_the_model_leans_on(
@@ -164,14 +174,16 @@ def test_evaluate_on_validation_tells_what_the_model_leans_on(
     assert [c["swapped"] for c in document["counterfactuals"]] == [
         "grey levels", "amplitude spectrum", "frame",
     ]  # fmt: skip
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "chosen on these very films" in page and "nothing was chosen" not in page
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere"], "not a run folder"),
-        (["RUN"], "needs --data"),
-        (["RUN", "--data", "x"], "NORMAL"),
+        (["RUN", "--part", "test"], "needs --data"),
+        (["RUN", "--part", "test", "--data", "x"], "NORMAL"),
     ],
 )
 def test_wrong_usage_is_exit_2(
