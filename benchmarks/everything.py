@@ -36,9 +36,11 @@ def steps(
         return ("--output", results / name)
 
     return (
-        Step("accuracy, test", ("accuracy", *pair, "--data", test, *at("test")),
+        Step("accuracy, test", ("accuracy", *pair, "--data", test, "--population", "children",
+                                *at("test")),
              (reference, test)),
-        Step("accuracy, external", ("accuracy", *pair, *elsewhere, *at("nih")),
+        Step("accuracy, external", ("accuracy", *pair, *elsewhere, "--population", "adults",
+                                    *at("nih")),
              (reference, films)),
         Step("robustness", ("robustness", *pair, "--data", test, *at("robustness")),
              (reference, test)),

@@ -190,8 +190,13 @@ def _measurements(names: tuple[str, ...]) -> Iterator[_Measurement]:
     if "default" in names:
         pair = ("--bundle", "MADE/default", "--float", "MADE/default-float")
         for title, verb, films_of, where in (
-            ("accuracy, test", "accuracy", ("--data", test), "test"),
-            ("accuracy, another hospital", "accuracy", elsewhere, "nih"),
+            ("accuracy, test", "accuracy", ("--data", test, "--population", "children"), "test"),
+            (
+                "accuracy, another hospital",
+                "accuracy",
+                (*elsewhere, "--population", "adults"),
+                "nih",
+            ),
             ("corruptions, test", "robustness", ("--data", test), "robustness"),
             ("corruptions, another hospital", "robustness", elsewhere, "robustness-nih"),
             ("layers", "layers", ("--data", f"DATA/{CHILDREN}/val"), "layers"),

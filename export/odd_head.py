@@ -20,7 +20,7 @@ from edge_runtime.judge.quality import PixelHead
 Array = NDArray[np.float64]
 
 _UNITS = 192
-_EPOCHS, _BATCH, _FEWEST_STEPS = 120, 256, 2000
+_EPOCHS, _BATCH, _FEWEST_STEPS = 80, 256, 2000
 _RATE, _DECAY = 2e-3, 1e-3
 _DROPPED = 0.2  # of inputs and of hidden units
 _GOOD_WEIGHT = 2.0

@@ -363,7 +363,7 @@ def _bar(record: Record, point: OperatingPoint, language: str) -> str:
         band = f"<i class=band style='left:{low:.1f}%;width:{high - low:.1f}%'></i>"
     at, cut = place_on_scale(record.probability), place_on_scale(record.threshold)
     short = say("score.times", language).format(times=times_threshold(record))
-    whose = f" ({_whose(record.population, language)})" if record.population else ""
+    whose = f"; {_whose(record.population, language)}" if record.population else ""
     return (
         f"<div class=bar role=img title='{html.escape(told, quote=True)}' "
         f"aria-label='{html.escape(told, quote=True)}'>{band}"

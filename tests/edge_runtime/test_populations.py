@@ -262,4 +262,4 @@ def test_people_are_told_whose_threshold_it_is(
     whose = say("population.decided", language).format(
         population=say("population.children", language)
     )
-    assert path.read_text(encoding="utf-8").count(f"({whose})") == 1
+    assert path.read_text(encoding="utf-8").count(f"; {whose}") == 1

@@ -157,7 +157,7 @@ function scale(record, verdict) {
   bar.append(cut, value);
   let told = fill("score.times", { times: times(record) });
   if (record.population) {
-    told += " (" + fill("population.decided", { population: say("population." + record.population) }) + ")";
+    told += "; " + fill("population.decided", { population: say("population." + record.population) });
   }
   return [bar, element("p", "quiet", told)];
 }
