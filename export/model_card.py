@@ -72,7 +72,7 @@ def write_model_card(manifest: Manifest) -> str:
         "|---|---|---|---|---|---|---|---|---|",
         *(_metrics_row(row) for row in manifest.metrics),
         "",
-        *_population_lines(provenance.get("populations", [])),
+        *_population_lines(provenance.get("populations", []), bool(manifest.populations)),
         "## Test split, and films that were held out",
         "",
         *_evaluation_lines(
@@ -130,7 +130,7 @@ def _for_whom(about: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _population_lines(populations: Sequence[Mapping[str, Any]]) -> list[str]:
+def _population_lines(populations: Sequence[Mapping[str, Any]], own_points: bool) -> list[str]:
     """By population and source, the least specific first."""
     if len(populations) < 2:
         return []
@@ -140,8 +140,8 @@ def _population_lines(populations: Sequence[Mapping[str, Any]]) -> list[str]:
         "",
         "Validation patients, the int8 .tflite. Most sources hold one class, and what differs "
         "between two hospitals looks like disease: an AUC over several sources flatters. Refused "
-        "and flagged: by the quality gate. Children and adults are judged at points of their own, "
-        "where there are such.",
+        "and flagged: by the quality gate."
+        + (" Children and adults are judged at points of their own." if own_points else ""),
         "",
         "| films | normal | pneumonia | AUC (95 %) | int8 less float, AUC | "
         + " | ".join(f"{p}: specificity, sensitivity" for p in points)

@@ -168,6 +168,8 @@ class About:
     data: str = ""  # what it learned from, with the citation
     # From the first up to but not including the second; a DICOM file of another age is refused.
     ages: tuple[float, float] | None = None
+    # What the sentences are true of: a run on films of other sources has none of them. () is any.
+    sources: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,7 +35,7 @@ from train.fit.teacher import Teacher, load_finished
 from train.network.build import MAP_LAYER, build_network
 from train.network.fold import fold, unfold
 from train.network.narrow import narrow
-from train.recipe import Optimisation, Recipe, load_recipe
+from train.recipe import About, Optimisation, Recipe, load_recipe
 from train.run.curves import draw_curves
 from train.run.folder import RunFolder, State, describe_run
 from train.run.scores import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
@@ -70,8 +70,9 @@ def fit(
     run = RunFolder(output)
     # What is wrong with the command is said before anything is read for minutes, or written.
     start = _Start.of(weights)
-    run.check_free_for(recipe, start.record)
     split, source = split_data(recipe, data)
+    recipe = _true_of(recipe, load_recipe(recipe_name).about, split, source)
+    run.check_free_for(recipe, start.record)
     keras.utils.set_random_seed(recipe.seed)
     with hardware.scope():
         model = _built(recipe, start)
@@ -84,6 +85,26 @@ def fit(
         run.begin(record, split)
         history = _train(trainee, recipe, arrays, run, split)
     _finish(_Settling(recipe, model, trainee), recipe, arrays, run, history, split)
+
+
+def _true_of(recipe: Recipe, said: About, split: Split, source: Source) -> Recipe:
+    """The recipe without what its file's [about] says, where that is of other films."""
+    told = recipe.about.sources
+    found = {source.name_of(sample) for sample in (*split.train, *split.validation)}
+    if not told or found <= set(told):
+        return recipe
+    tqdm.write(
+        f"[about] of recipe {recipe.name} is about {', '.join(told)}, and these films are of "
+        f"{', '.join(sorted(filter(None, found))) or 'no source that is named'}: the card will say "
+        "that the model's use is not stated. --set about.intended_use=… states it; sources = [] in "
+        "the recipe's [about] keeps its sentences"
+    )
+    mine = {
+        field.name: getattr(recipe.about, field.name)
+        for field in dataclasses.fields(About)
+        if getattr(recipe.about, field.name) != getattr(said, field.name)
+    }
+    return dataclasses.replace(recipe, about=About(**mine))
 
 
 def _built(recipe: Recipe, start: _Start) -> keras.Model:

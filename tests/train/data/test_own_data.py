@@ -110,3 +110,38 @@ def test_films_that_are_there_twice_or_damaged_are_left_out_and_counted(tmp_path
         "train/normal": 20, "train/pneumonia": 20, "validation/normal": 10,
         "validation/pneumonia": 10,
     }  # fmt: skip
+
+
+def test_the_card_says_nothing_that_is_not_so(tmp_path: Path) -> None:
+    lines = ["path,finding,patient"]
+    for i in range(160):
+        (tmp_path / f"{i}.jpg").write_bytes(phantom_jpeg(i, bool(i % 2)))
+        lines.append(f"{i}.jpg,{'pneumonia' if i % 2 else 'normal'},p{i}")
+    table = tmp_path / "ours.csv"
+    table.write_text("\n".join(lines) + "\n")
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    sets = [
+        text
+        for change in (
+            "input.height=64", "input.width=64", "network.backbone=plain-cnn",
+            "optimisation.head_epochs=0", "optimisation.epochs=6",
+            "optimisation.learning_rate=2e-3",
+            "optimisation.freeze_batch_norm=false", "optimisation.batch_norm_momentum=0.9",
+            "optimisation.batch_size=16", "augmentation.strength=[0.0, 0.3]",
+            "data.validation_fraction=0.3", "optimisation.average_last=2",
+        )
+        for text in ("--set", change)
+    ]  # fmt: skip
+    command = ("train", "fit", "--recipe", "default", "--weights", "none", "--data", table, *sets)
+    trained = workbench(*command, "--output", run)
+    assert trained.returncode == 0, trained.stderr
+    assert "these films are of ours" in trained.stdout
+    again = workbench(*command, "--output", run)
+    assert again.returncode == 0, again.stderr  # the same run, finished
+    exported = workbench("export", run, "--data", table, "--output", bundle)
+    assert exported.returncode == 0, exported.stderr
+    card = (bundle / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert card.startswith("# default-plain-cnn") and "Intended use: not stated" in card
+    told = (card + (bundle / "manifest.json").read_text(encoding="utf-8")).lower()
+    for word in ("guangzhou", "kermany", "children of", "chest_xray"):
+        assert word not in told, word
