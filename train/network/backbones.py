@@ -5,6 +5,8 @@ MobileNetV2's first kernel is folded to one channel. The others see the grey val
 
 from __future__ import annotations
 
+import importlib
+import operator
 from collections.abc import Callable
 
 import keras
@@ -48,8 +50,13 @@ def build_backbone(recipe: Recipe, weights: str | None) -> keras.Model:
         model = _grey_mobilenet_v2(recipe, weights)
     elif name in _APPLICATIONS:
         model = _three_equal_channels(recipe, weights)
+    elif ":" in name:
+        model = _of_ones_own(recipe, weights)
     else:
-        raise InvalidValueError(f"unknown backbone {name!r}; there are {', '.join(BACKBONES)}")
+        raise InvalidValueError(
+            f"unknown backbone {name!r}; there are {', '.join(BACKBONES)}, or MODULE:FUNCTION of "
+            "your own"
+        )
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # Keras' 0.99 to 0.999 needs thousands of steps to follow; fine-tuning has hundreds.
@@ -98,6 +105,45 @@ def _three_equal_channels(recipe: Recipe, weights: str | None) -> keras.Model:
         model.set_weights(pretrained.get_weights())
     # Keras makes a list of the one input; ours is a tensor.
     return keras.Model(inputs, model.output, name=network.backbone.replace("-", "_"))
+
+
+def _of_ones_own(recipe: Recipe, weights: str | None) -> keras.Model:
+    """MODULE:FUNCTION, called as `function(input_shape=(height, width, 1), weights=weights)`.
+
+    It has to give a Keras model of one input of that shape, in the recipe's scaling, and of one
+    output (rows, columns, channels), made of layers that Keras knows or that are registered with
+    it: export loads it again. All of that is looked at here, before training.
+
+    Raises:
+        InvalidValueError: It cannot be imported, or gives something else.
+    """
+    name, shape = recipe.network.backbone, (recipe.input.height, recipe.input.width, 1)
+    module, _, function = name.partition(":")
+    try:
+        build = operator.attrgetter(function)(importlib.import_module(module))
+        model = build(input_shape=shape, weights=weights)
+    except Exception as error:  # somebody's own code
+        raise InvalidValueError(f"backbone {name}: {type(error).__name__}: {error}") from error
+    if not isinstance(model, keras.Model):
+        raise InvalidValueError(f"backbone {name} gave a {type(model).__name__}, no Keras model")
+    inputs, outputs = model.inputs, model.outputs
+    if [tuple(i.shape[1:]) for i in inputs] != [shape]:
+        raise InvalidValueError(
+            f"backbone {name} takes {[tuple(i.shape[1:]) for i in inputs]}, not one input {shape}"
+        )
+    if len(outputs) != 1 or len(outputs[0].shape) != 4 or None in outputs[0].shape[1:]:
+        raise InvalidValueError(
+            f"backbone {name} gives {[tuple(o.shape) for o in outputs]}, not one map of (rows, "
+            "columns, channels): leave pooling and the top out"
+        )
+    try:
+        keras.Model.from_config(model.get_config())
+    except Exception as error:
+        raise InvalidValueError(
+            f"backbone {name} cannot be loaded again once it is saved ({error}): register its own "
+            "layers with keras.saving.register_keras_serializable"
+        ) from error
+    return model
 
 
 def _plain_cnn(recipe: Recipe) -> keras.Model:

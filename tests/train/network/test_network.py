@@ -14,7 +14,7 @@ from train.fit.optimise import compile_phase
 from train.network.backbones import BACKBONES, scale_input
 from train.network.build import backbone_of, build_network
 from train.network.grad_cam import evidence_maps
-from train.recipe import Network, Optimisation, Recipe
+from train.recipe import Network, Optimisation, Recipe, load_recipe
 
 keras = pytest.importorskip("keras")
 
@@ -153,3 +153,64 @@ def test_grad_cam_of_a_linear_head_sums_to_its_logit() -> None:
     np.testing.assert_allclose(
         maps.mean(axis=(1, 2)) + bias, logits, atol=2e-2 * np.abs(logits).max()
     )
+
+
+_OWN = """
+import keras
+
+def right(input_shape, weights):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(4, 3, strides=8, padding="same", activation="relu")(inputs)
+    return keras.Model(inputs, x)
+
+def pooled(input_shape, weights):
+    model = right(input_shape, weights)
+    return keras.Model(model.input, keras.layers.GlobalAveragePooling2D()(model.output))
+
+def colour(input_shape, weights):
+    return right((*input_shape[:2], 3), weights)
+
+def number(input_shape, weights):
+    return 3
+
+def broken(input_shape, weights):
+    raise RuntimeError("no such file")
+
+class Mine(keras.layers.Layer):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+    def call(self, x):
+        return x * self.factor
+
+def strange(input_shape, weights):
+    model = right(input_shape, weights)
+    return keras.Model(model.input, Mine(2)(model.output))
+"""
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("pooled", "not one map"),
+        ("colour", "not one input"),
+        ("number", "gave a int"),
+        ("broken", "RuntimeError: no such file"),
+        ("nonesuch", "nonesuch"),
+        ("strange", "cannot be loaded again"),
+    ],
+)
+def test_a_backbone_of_ones_own_is_looked_at_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, said: str
+) -> None:
+    (tmp_path / "backbones_of_mine.py").write_text(_OWN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = load_recipe("smoke", ["network.backbone=backbones_of_mine:right"])
+    model = build_network(recipe, None)
+    model.save(tmp_path / "model.keras")
+    keras.saving.load_model(tmp_path / "model.keras")
+    wrong = load_recipe("smoke", [f"network.backbone=backbones_of_mine:{function}"])
+    with pytest.raises(InvalidValueError, match=said):
+        build_network(wrong, None)
+    with pytest.raises(InvalidValueError, match="No module named"):
+        build_network(load_recipe("smoke", ["network.backbone=none_of_mine:right"]), None)
