@@ -13,9 +13,10 @@ _PAIR = "--bundle bundles/default --float bundles/default-float"
 # Section: (title, folder and file of the table, plots, command that prints it).
 _SECTIONS = (
     ("Accuracy preserved, test split", "test/accuracy", ("roc", "scatter"),
-     f"accuracy {_PAIR} --data chest_xray/test"),
+     f"accuracy {_PAIR} --data chest_xray/test --population children"),
     ("Accuracy preserved, adults held out (nih-sample)", "nih/accuracy", (),
-     f"accuracy {_PAIR} --data hospitals/hospitals.csv --source nih-sample --finding opacity"),
+     f"accuracy {_PAIR} --data hospitals/hospitals.csv --source nih-sample --finding opacity "
+     "--population adults"),
     ("Under corruptions", "robustness/robustness", ("robustness",),
      f"robustness {_PAIR} --data chest_xray/test"),
     ("Under corruptions, adults held out (nih-sample)", "robustness-nih/robustness", (),
