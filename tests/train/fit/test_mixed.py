@@ -183,10 +183,11 @@ boxes = 0.1
 
 def test_training_on_two_tables(tmp_path: Path, fields: Path) -> None:
     rows = ["path,finding,patient,source,boxes"]
-    for source in ("here", "there", "elsewhere"):
+    for first, source in enumerate(("here", "there", "elsewhere")):
         (tmp_path / source).mkdir()
         for i in range(40):
-            (tmp_path / source / f"{i}.jpeg").write_bytes(phantom_jpeg(i, i % 2 == 1, 90, 100))
+            film = phantom_jpeg(100 * first + i, i % 2 == 1, 90, 100)
+            (tmp_path / source / f"{i}.jpeg").write_bytes(film)
             kind, box = ("opacity", "0.2 0.2 0.3 0.3") if i % 2 else ("normal", "")
             rows.append(f"{source}/{i}.jpeg,{kind},{source}-{i},{source},{box}")
     (tmp_path / "films.csv").write_text("\n".join(rows))
