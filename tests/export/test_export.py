@@ -212,6 +212,23 @@ def test_the_gate_names_what_failed() -> None:
         gate.check(gate.compare(positive, reference, [noisy], 1.0, 0.5, "validation"))
 
 
+def test_of_few_films_one_or_two_may_differ() -> None:
+    positive = np.repeat([0, 1], 20)
+    logits = np.where(positive == 1, 3.0, -3.0)
+    reference = gate.ModelLogits("float", "keras", logits)
+    for differing, is_refused in ((1, False), (2, False), (3, True)):
+        other = logits.copy()
+        other[:differing] = 2.9  # still below every diseased film: the AUC stays
+        rows = gate.compare(
+            positive, reference, [gate.ModelLogits("int8", "e", other)], 1.0, 0.5, "validation"
+        )
+        if not is_refused:
+            gate.check(rows)
+            continue
+        with pytest.raises(gate.GateError, match="decisions agree"):
+            gate.check(rows)
+
+
 def test_a_model_that_may_know_nothing_does_not_leave_unasked() -> None:
     useless, good = Estimate(0.52, 0.43, 0.61), Estimate(0.8, 0.72, 0.87)
     assert gate.check_worth(good, 0.5, allow_weak=False) is False
