@@ -41,9 +41,9 @@ _SECTIONS = (
 _INTRODUCTION = (
     "Every table below is what the command above it printed on the machine that it names; ratios "
     "are measured side by side in one run, so they carry over to other machines better than "
-    "milliseconds do. Under corruptions, inside the quantisation, the export's choices, engines "
-    "side by side and the load generator are the model of 4.0.0, with unsigned ONNX weights, not "
-    "measured again for 5.0.0. Screening support, not a diagnosis."
+    "milliseconds do. The export's choices, engines side by side and the load generator are the "
+    "model of 4.0.0, with unsigned ONNX weights, not measured again since. Screening support, not "
+    "a diagnosis."
 )
 
 
