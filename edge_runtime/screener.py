@@ -92,6 +92,7 @@ class Screener:
 
     @operating_point.setter
     def operating_point(self, point: OperatingPoint) -> None:
+        self.population = None
         self._decide_with(point, {})
 
     @property

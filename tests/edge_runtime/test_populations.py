@@ -132,6 +132,13 @@ def test_a_threshold_of_ones_own_decides_of_all(own: Path, film: bytes) -> None:
         Screener.load(own, threshold=0.5, population="adults")
 
 
+def test_a_point_that_is_set_decides_of_all(own: Path, film: bytes) -> None:
+    screener = Screener.load(own, population="children")
+    screener.operating_point = dataclasses.replace(screener.operating_point, name="mine")
+    record = screener.screen(dicom(film, "044Y"))
+    assert (record.status, record.population, record.operating_point) == ("ok", None, "mine")
+
+
 def test_no_such_population(own: Path, smoke_like: Path, film: bytes) -> None:
     with pytest.raises(InvalidValueError, match="it has auto, any, children, adults"):
         Screener.load(own, population="elders")
