@@ -41,9 +41,8 @@ _SECTIONS = (
 _INTRODUCTION = (
     "Every table below is what the command above it printed on the machine that it names; ratios "
     "are measured side by side in one run, so they carry over to other machines better than "
-    "milliseconds do. The export's choices, engines side by side and the load generator are the "
-    "model of 4.0.0, with unsigned ONNX weights, not measured again since. Screening support, not "
-    "a diagnosis."
+    "milliseconds do. The export's choices are those of 4.0.0, with unsigned ONNX weights, not "
+    "measured again since. Screening support, not a diagnosis."
 )
 
 
