@@ -411,19 +411,19 @@ class Screener:
         if name is None or name in self._points or name == self.population:
             return
         names = ", ".join(self._points) or self.population or "none"
-        raise InvalidValueError(f"no population {name!r} to choose here; there is {names}")
+        raise InvalidValueError(f"no population {name[:40]!r} to choose here; there is {names}")
 
     def _by_age(
         self, age: float | None, quality: Quality, named: str | None
     ) -> tuple[Quality, str | None]:
         """Quality and population, by the age that a file states and the one that was named."""
-        populations = {each.name: each for each in self.bundle.manifest.populations}
         if age is None:
             return quality, named
+        manifest = self.bundle.manifest
         if named is None:
-            fitting = (n for n in self._points if populations[n].covers(age))
+            fitting = (n for n in self._points if manifest.population(n).covers(age))
             return quality, next(fitting, None)
-        if not populations[named].covers(age):
+        if not manifest.population(named).covers(age):
             flags = (*quality.flags, Flag.WRONG_POPULATION.value)
             quality = Quality(False, flags, quality.ood_score)
         return quality, named

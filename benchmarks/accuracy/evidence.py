@@ -117,11 +117,17 @@ def measure_evidence(
     """Measure, write evidence.json and evidence.md, draw pictures where asked.
 
     Raises:
-        InvalidValueError: Not a finished run, data that cannot be read, or no films to judge by.
+        InvalidValueError: Not a finished run, data that cannot be read, no films to judge by, or
+            runs that tell patients differently.
     """
     finished = [open_run(folder) for folder in runs]
     taught = {s.patient for run in finished for s in run.splits.train}
-    table = read_table(data)
+    patterns = {run.recipe.data.patient_pattern for run in finished}
+    if len(patterns) > 1:
+        raise InvalidValueError(
+            "the runs tell patients from file names in different ways; measure them one by one"
+        )
+    table = read_table(data, patient_pattern=patterns.pop())
     new = [f for f in table.films if f.sample.patient not in taught and f.part != "test"]
     source = Source.of(table)
     boxes: list[OnBoxes] = []

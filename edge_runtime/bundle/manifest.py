@@ -272,6 +272,9 @@ def _check(manifest: Manifest) -> None:
         with at("manifest.json"):
             point.check()
     manifest.operating_point()
+    whose = [population.name for population in manifest.populations]
+    if len(set(whose)) != len(whose):
+        raise InvalidValueError(f"manifest.json: populations are listed twice: {whose}")
     for population in manifest.populations:
         with at("manifest.json"):
             population.check()

@@ -267,19 +267,22 @@ def _use(manifest: Manifest, language: str) -> str:
 
 
 def _figures(made: Made, language: str) -> str:
-    """HTML: what the operating point did, and on whose films; the worst of it always in sight."""
-    manifest, point = made.manifest, made.point
-    told = told_figures(manifest, point, language, made.population)
+    """HTML: what the points in force did, and on whose films; the worst of each in sight."""
+    points = [(made.population, made.point), *made.by_population.items()]
+    told = [
+        [html.escape(line) for line in told_figures(made.manifest, point, language, whose)]
+        for whose, point in points
+    ]
+    told = [lines for lines in told if lines]
     if not told:
         return ""
-    for name, each in made.by_population.items():
-        told += told_figures(manifest, each, language, name)
-    lines = [html.escape(line) for line in told]
-    rest = "".join(f"<li>{line}</li>" for line in lines[1:])
-    title = html.escape(say("figures.title", language))
-    more = f"<details><summary>{title}</summary><ol><li>{lines[0]}</li>{rest}</ol></details>"
     name = html.escape(made.point.name)
-    return f"<p>{name}: {lines[0]}</p>" + (more if rest else "")
+    worst = "".join(f"<p>{name}: {lines[0]}</p>" for lines in told)
+    if all(len(lines) == 1 for lines in told):
+        return worst
+    title = html.escape(say("figures.title", language))
+    every = "".join(f"<li>{line}</li>" for lines in told for line in lines)
+    return f"{worst}<details><summary>{title}</summary><ol>{every}</ol></details>"
 
 
 def _filter(counts: Mapping[str, int], language: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import html
 import io
 import json
 import shutil
@@ -21,6 +22,7 @@ from edge_runtime.bundle.manifest import dump_manifest, parse_manifest
 from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.judge.population import Population
+from edge_runtime.records.figures import told_figures
 from edge_runtime.records.messages import LANGUAGES, say, told_legend
 from edge_runtime.records.report import Made, write_report
 from edge_runtime.records.resume import open_output
@@ -146,6 +148,8 @@ def test_no_such_population(own: Path, smoke_like: Path, film: bytes) -> None:
         Screener.load(smoke_like, population="children")
     with pytest.raises(InvalidValueError, match="there is children, adults"):
         Screener.load(own).examine(film, population="elders")
+    with pytest.raises(InvalidValueError, match=r"^.{1,120}$"):  # not all that a stranger wrote
+        Screener.load(own).check_population("x" * 10_000_000)
     with pytest.raises(InvalidValueError, match="there is none"):
         Screener.load(own, threshold=0.5).examine(film, population="adults")
 
@@ -174,6 +178,7 @@ def test_bundles_without_populations_go_on_as_before(smoke_like: Path, film: byt
         ({"age_years": [18, 18]}, "are none"),
         ({"age_years": [-1, 18]}, "are none"),
         ({"operating_points": []}, "has the operating points"),
+        ({"name": "adults"}, "listed twice"),
     ],
 )
 def test_a_manifest_with_wrong_populations_is_refused(
@@ -269,4 +274,11 @@ def test_people_are_told_whose_threshold_it_is(
     whose = say("population.decided", language).format(
         population=say("population.children", language)
     )
-    assert path.read_text(encoding="utf-8").count(f"; {whose}") == 1
+    page = path.read_text(encoding="utf-8")
+    assert page.count(f"; {whose}") == 1
+    # The worst of every point in force is in sight, not folded.
+    sight = page[: page.index("<details>")]
+    for name in (None, *screener.points_by_population):
+        point = screener.points_by_population.get(name or "", screener.operating_point)
+        told = told_figures(screener.bundle.manifest, point, language, name)
+        assert html.escape(told[0]) in sight

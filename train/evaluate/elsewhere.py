@@ -137,7 +137,7 @@ def measure_elsewhere(
             the run.
     """
     finished = open_run(run_folder)
-    table = read_table(data)
+    table = read_table(data, patient_pattern=finished.recipe.data.patient_pattern)
     taught = {sample.patient for sample in finished.splits.train}
     new = [f for f in table.films if f.sample.patient not in taught and f.part != "test"]
     whole = [f for f in new if f.crop == "whole"]

@@ -75,8 +75,6 @@ class RunFolder:
                         "or remove the folder to start again"
                     )
         except (ValueError, KeyError, TypeError) as error:
-            if isinstance(error, InvalidValueError):
-                raise
             raise InvalidValueError(f"{file} is damaged: {error}; give a new --output") from error
         return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
 from tests.conftest import workbench
 from train.evaluate.adjusted import adjusted_auc, adjusted_auc_interval, strata_of
+from train.evaluate.elsewhere import measure_elsewhere
 
 
 def drawn(count: int, seed: int, machine: float) -> tuple[np.ndarray, ...]:
@@ -89,6 +91,25 @@ def test_a_run_elsewhere(smoke_run: Path, tmp_path: Path) -> None:
     called = {(c["source"], c["finding"], c["point"]): c for c in found["called"]}
     assert called["ward", "opacity", "balanced"]["share"]["value"] > 0.5
     assert "| clinic | any | opacity | 50 | normal | 50 |" in done.stdout
+
+
+def test_patients_are_told_as_in_training(smoke_run: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(smoke_run, run)
+    description = json.loads((run / "run.json").read_text())
+    description["recipe"]["data"]["patient_pattern"] = r"(p\d+)_"
+    (run / "run.json").write_text(json.dumps(description))
+    splits = json.loads((run / "splits.json").read_text())
+    splits["train"][0]["patient"] = "p7"
+    (run / "splits.json").write_text(json.dumps(splits))
+    rows = ["path,finding"]
+    for i in range(60):
+        name = f"p{i}_view1.jpeg"
+        (tmp_path / name).write_bytes(phantom_jpeg(7000 + i, bool(i % 2), 90, 100))
+        rows.append(f"{name},{('normal', 'opacity')[i % 2]}")
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    found = measure_elsewhere(run, [tmp_path / "films.csv"], tmp_path / "out")
+    assert (found.films, found.left_out) == (59, 1)
 
 
 def test_cut_lungs_are_judged_in_whole_films_and_one_class_against_others(
