@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InvalidValueError
-from train.data.dataset import NORMAL, patient_of
+from train.data.dataset import NORMAL, kind_of, patient_of, shown_by
 from train.data.table import read_table
 
 POSITIVE_FOLDER = "PNEUMONIA"
@@ -20,6 +20,7 @@ class Labelled:
     name: str  # relative to the folder
     positive: bool
     patient: str = ""  # as the table says, or guessed from the file's name
+    kind: str = ""  # normal, or what it shows, `|` between several
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,10 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
 
 
 def read_labelled(
-    data: Path, sources: Sequence[str] = (), findings: Sequence[str] = ()
+    data: Path,
+    sources: Sequence[str] = (),
+    findings: Sequence[str] = (),
+    called: Mapping[str, str] | None = None,
 ) -> list[Labelled]:
     """The images of `data`/CLASS/*, or of the table `data`, sorted by name.
 
@@ -48,12 +52,13 @@ def read_labelled(
         data: A folder with PNEUMONIA and another class, or a CSV file (see `train.data.table`).
         sources: Of a table: these alone; by default all.
         findings: Of a table: what is positive; by default everything but normal.
+        called: Of a table: what its findings are called here, as for `read_table`.
 
     Raises:
         InvalidValueError: There is only one class; lungs that were cut out do not count.
     """
     if data.suffix.lower() == ".csv":
-        return _of_table(data, sources, findings)
+        return _of_table(data, sources, findings, called)
     classes = sorted(p for p in data.iterdir() if p.is_dir()) if data.is_dir() else []
     names = [p.name for p in classes]
     if POSITIVE_FOLDER not in names or len(names) < 2:
@@ -66,6 +71,7 @@ def read_labelled(
             file.relative_to(data).as_posix(),
             c.name == POSITIVE_FOLDER,
             patient_of(file),
+            kind_of(file.name, c.name) if c.name == POSITIVE_FOLDER else NORMAL,
         )
         for c in classes
         for file in sorted(c.iterdir())
@@ -73,14 +79,23 @@ def read_labelled(
     ]
 
 
-def _of_table(data: Path, sources: Sequence[str], findings: Sequence[str]) -> list[Labelled]:
-    table = read_table([data])
+def _of_table(
+    data: Path,
+    sources: Sequence[str],
+    findings: Sequence[str],
+    called: Mapping[str, str] | None,
+) -> list[Labelled]:
+    table = read_table([data], called)
     films = [
         f
         for f in table.films
         if f.crop == "whole"
         and (not sources or f.source in sources)
-        and (not findings or f.sample.kind in (NORMAL, *findings))
+        and (
+            not findings
+            or f.sample.kind == NORMAL
+            or not set(findings).isdisjoint(shown_by(f.sample.kind))
+        )
     ]
     if len({f.sample.kind == NORMAL for f in films}) < 2:
         raise InvalidValueError(
@@ -95,6 +110,7 @@ def _of_table(data: Path, sources: Sequence[str], findings: Sequence[str]) -> li
                 f.sample.path,
                 f.sample.kind != NORMAL,
                 f.sample.patient,
+                f.sample.kind,
             )
             for f in films
         ),

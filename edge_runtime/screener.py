@@ -28,14 +28,23 @@ from edge_runtime.images.inputs import Input
 from edge_runtime.images.memory import turn_of
 from edge_runtime.images.preprocess import decode, prepare, prepare_pixels, resize
 from edge_runtime.images.readers.facts import ImageFacts
+from edge_runtime.judge.finding import ABSENT, state
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.population import ANY, AUTO
 from edge_runtime.judge.quality import Flag, Quality
-from edge_runtime.judge.scores import disease_map, label_probabilities, map_logits
+from edge_runtime.judge.scores import (
+    disease_map,
+    disease_probability,
+    finding_maps,
+    finding_probabilities,
+    label_probabilities,
+    map_logits,
+)
 from edge_runtime.records.record import (
     STAGES,
     Conditions,
     Examination,
+    FindingResult,
     ModelIdentity,
     Record,
     RecordError,
@@ -77,6 +86,7 @@ class Screener:
         self.temperature = temperature or bundle.manifest.calibration.temperature
         self._offset = pool.file.logit_offset
         self._evidence_floor = bundle.manifest.evidence_floor
+        self._activation = bundle.manifest.outputs.activation
         # With one image at a time a second processor is idle while the first one decodes.
         self._beside = Beside() if pool.size == 1 and default_threads() > 1 else None
         manifest = bundle.manifest
@@ -136,7 +146,8 @@ class Screener:
         blanks = (self._blank, *self._blanks.values())
         thresholds = {blank.population: blank.threshold for blank in blanks}
         name = self.operating_point.name
-        return Conditions(self.bundle.sha256, self.engine_name, name, thresholds)
+        findings = bool(self.bundle.manifest.findings)
+        return Conditions(self.bundle.sha256, self.engine_name, name, thresholds, findings)
 
     @classmethod
     def load(
@@ -322,9 +333,17 @@ class Screener:
             **judged,
         )
         stages[STAGES[-1]] = clock() - finished
-        evidence = disease_map(outputs.evidence_map)
+        evidence = disease_map(outputs.evidence_map, self._activation)
         aspect = width / height
-        return Examination(record, pixels, evidence, stages, self._evidence_floor, aspect)
+        maps = self._finding_maps(outputs)
+        return Examination(record, pixels, evidence, stages, self._evidence_floor, aspect, maps)
+
+    def _finding_maps(self, outputs: RawOutputs) -> dict[str, NDArray[np.float32]] | None:
+        findings = self.bundle.manifest.findings
+        if not findings:
+            return None
+        maps = finding_maps(outputs.evidence_map, self._activation)
+        return {finding.name: maps[:, :, i] for i, finding in enumerate(findings)}
 
     def _start(self, work: Callable[..., T], *arguments: Any) -> Task[T]:
         """Begin it on the idle processor; where there is none, it is done when it is needed."""
@@ -362,9 +381,9 @@ class Screener:
         return np.array(logits)
 
     def label_probabilities(self, logits: NDArray[np.float64]) -> dict[str, float]:
-        """Calibrated probability of each label of the bundle."""
+        """Calibrated probability of each label of the bundle, where labels exclude each other."""
         manifest = self.bundle.manifest
-        values = label_probabilities(logits, self.temperature)
+        values = label_probabilities(logits, self.temperature, self._activation)
         return dict(zip(manifest.labels, values, strict=True))
 
     def check_known_answer(self, answer: KnownAnswer) -> float | None:
@@ -434,16 +453,35 @@ class Screener:
         """The fields of a record that are the model's to say."""
         if not (quality.accepted or self.force):
             return {"status": "rejected"}
-        by_label = self.label_probabilities(logits)
-        labels = self.bundle.manifest.labels
-        probability = round(sum(by_label[label] for label in labels[1:]), _PROBABILITY_DIGITS)
+        manifest = self.bundle.manifest
+        disease = disease_probability(logits, self.temperature, self._activation)
+        probability = round(disease, _PROBABILITY_DIGITS)
         judged: dict[str, Any] = {
             "status": "ok",
             "probability": probability,
-            "decision": point.decide(probability),
+            "decision": point.decide(probability, manifest.positive),
         }
-        if len(labels) > 2:
+        if len(logits) > 2 and self._activation == "softmax":
             judged["probabilities"] = {
-                label: round(p, _PROBABILITY_DIGITS) for label, p in by_label.items()
+                label: round(p, _PROBABILITY_DIGITS)
+                for label, p in self.label_probabilities(logits).items()
             }
+        if manifest.findings:
+            found = judged["findings"] = self._find(logits, point)
+            if judged["decision"] == "normal" and any(f.decision != ABSENT for f in found.values()):
+                # A film is not normal beside a finding that is not absent: somebody has to look.
+                judged["decision"] = "uncertain"
         return judged
+
+    def _find(self, logits: NDArray[np.float64], point: OperatingPoint) -> dict[str, FindingResult]:
+        """Each finding by its own threshold at the operating point in force."""
+        manifest = self.bundle.manifest
+        values = finding_probabilities(
+            logits, self._activation, [f.temperature for f in manifest.findings], self.temperature
+        )
+        found = {}
+        for finding, value in zip(manifest.findings, values, strict=True):
+            own = finding.point(point.name, manifest.default_operating_point)
+            rounded = round(value, _PROBABILITY_DIGITS)
+            found[finding.name] = FindingResult(rounded, own.threshold, state(own, rounded))
+        return found

@@ -22,9 +22,10 @@ from edge_runtime.images.phantom import draw_film, phantom_jpeg
 from edge_runtime.images.preprocess import InputSpec, prepare, prepare_pixels
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT
+from edge_runtime.judge.finding import Finding
 from edge_runtime.judge.quality import Quality
 from edge_runtime.judge.reference import Reference, make_reference
-from edge_runtime.judge.scores import disease_logit, disease_map
+from edge_runtime.judge.scores import disease_map
 from export.convert.bias_correction import INT8_LEVELS, correct_biases
 from export.convert.inference_model import add_normalisation, keras_logits, load_core
 from export.convert.to_onnx import WEIGHTS, to_float_onnx, to_int8_onnx
@@ -37,6 +38,7 @@ from export.populations import Described, describe_sources, measure_populations
 from export.representative import choose_representative
 from export.verify import gate
 from export.write import Converted, write_bundles
+from train.data.dataset import has_findings
 from train.data.source import open_source
 from train.run.finished import FinishedRun, open_run
 
@@ -87,10 +89,11 @@ def build_bundle(
 
     tqdm.write("running the float model")
     exact = _Exact(keras_logits(core, validation), keras_logits(core, representative))
-    temperature, points = run.calibrate(disease_logit(exact.validation))
+    temperature, points = run.calibrate(run.disease(exact.validation))
+    findings = run.calibrate_findings(exact.validation)
     whom = [Described.of(s, source, run.recipe) for s in run.splits.validation]
     populations = run.calibrate_populations(
-        disease_logit(exact.validation), temperature, np.array([film.child for film in whom])
+        run.disease(exact.validation), temperature, np.array([film.child for film in whom])
     )
     tqdm.write("converting")
     converted = [
@@ -99,12 +102,13 @@ def build_bundle(
     ]
     metrics = gate.compare(
         run.validation.positive,
-        gate.ModelLogits("float32 keras", "keras", disease_logit(exact.validation)),
-        [gate.ModelLogits(c.label, c.engine.name, disease_logit(c.validation)) for c in converted],
+        gate.ModelLogits("float32 keras", "keras", run.disease(exact.validation)),
+        [gate.ModelLogits(c.label, c.engine.name, run.disease(c.validation)) for c in converted],
         temperature,
         next(p for p in points if p.name == run.recipe.operating_point).threshold,
         SPLIT,
     )
+    metrics += _by_finding(run, findings, exact, converted, temperature)
     for row in metrics:
         tqdm.write(_told(row))
     gate.check(metrics)
@@ -156,7 +160,7 @@ def build_bundle(
         outputs=Outputs(
             (rows, columns, units),
             core.output["features"].shape[1],
-            "sigmoid" if units == 1 else "softmax",
+            run.activation,
         ),
         calibration=Calibration(temperature, SPLIT),
         operating_points=points,
@@ -172,9 +176,9 @@ def build_bundle(
             "populations": to_mapping(
                 measure_populations(
                     whom,
-                    disease_logit(exact.validation),
+                    run.disease(exact.validation),
                     {
-                        c.label: disease_logit(c.validation)
+                        c.label: run.disease(c.validation)
                         for c in converted
                         if c.precision == "int8"
                     },
@@ -186,10 +190,14 @@ def build_bundle(
             ),
         },
         quality=quality,
-        reference=_reference(verdicts, int8, temperature),
-        evidence_floor=_evidence_floor(int8.engine, validation, run.validation.positive),
+        reference=_reference(verdicts, run.disease(int8.validation) / temperature),
+        evidence_floor=_evidence_floor(
+            int8.engine, validation, run.validation.positive, run.activation
+        ),
         expected=expectations(run, source, temperature, points, populations),
         populations=populations,
+        positive=run.recipe.network.positive,
+        findings=findings,
         translations=run.recipe.about.translations,
     )
     return write_bundles(
@@ -224,9 +232,41 @@ def _convert(
     }
 
 
+def _by_finding(
+    run: FinishedRun,
+    findings: Sequence[Finding],
+    exact: _Exact,
+    converted: Sequence[Converted],
+    temperature: float,
+) -> tuple[ModelMetrics, ...]:
+    """What every file keeps of each finding; of films without it, and with."""
+    rows: list[ModelMetrics] = []
+    for i, finding in enumerate(findings):
+        label = has_findings(run.splits.validation, run.labels)[:, i].astype(np.int64)
+
+        def odds(logits: NDArray[np.float64], i: int = i) -> NDArray[np.float64]:
+            return run.finding_odds(logits, i, temperature)
+
+        point = finding.point(run.recipe.operating_point, "balanced")
+        alone = run.activation == "sigmoid"
+        rows += (
+            dataclasses.replace(row, finding=finding.name)
+            for row in gate.compare(
+                label,
+                gate.ModelLogits("float32 keras", "keras", odds(exact.validation)),
+                [gate.ModelLogits(c.label, c.engine.name, odds(c.validation)) for c in converted],
+                finding.temperature if alone else 1.0,
+                point.threshold,
+                SPLIT,
+            )
+        )
+    return tuple(rows)
+
+
 def _told(row: ModelMetrics) -> str:
     """A line about one model file, for people."""
-    text = f"{row.model:16} {row.engine:22} AUC {row.auc}"
+    finding = f" {row.finding}:" if row.finding else ""
+    text = f"{row.model:16} {row.engine:22}{finding} AUC {row.auc}"
     if row.difference:
         text += f", difference {row.difference.difference:+.4f}"
     if row.agreement is not None:
@@ -238,11 +278,11 @@ def _told(row: ModelMetrics) -> str:
 
 
 def _evidence_floor(
-    engine: Engine, validation: NDArray[np.uint8], positive: NDArray[np.int64]
+    engine: Engine, validation: NDArray[np.uint8], positive: NDArray[np.int64], activation: str
 ) -> float:
     """What the hottest cell of nine in ten normal validation images stays below, at least 0."""
     hottest = [
-        float(disease_map(engine.run(image).evidence_map).max())
+        float(disease_map(engine.run(image).evidence_map, activation).max())
         for image in tqdm(
             validation[positive == 0], "evidence: normal", unit="image", leave=False, disable=None
         )
@@ -268,10 +308,14 @@ def _drawings(spec: InputSpec) -> NDArray[np.uint8]:
     return np.stack(drawn)
 
 
-def _reference(verdicts: Sequence[Quality], int8: Converted, temperature: float) -> Reference:
-    """What the validation images look like to the runtime, for the drift watch."""
+def _reference(verdicts: Sequence[Quality], logits: NDArray[np.float64]) -> Reference:
+    """What the validation images look like to the runtime, for the drift watch.
+
+    Args:
+        verdicts: (n) of the quality gate.
+        logits: (n,) of any disease, calibrated.
+    """
     accepted = np.array([verdict.accepted for verdict in verdicts])
-    logits = disease_logit(int8.validation) / temperature
     return make_reference(
         SPLIT,
         logits[accepted],

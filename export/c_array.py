@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,7 @@ def _header(manifest: Manifest, file: BundledFile, facts: Facts, size: int, dige
     points = "\n".join(
         line for name, point in named for line in _threshold_lines(name.upper(), point)
     )
+    points += _findings(manifest)
     offsets = ", ".join(f"{value!r}f" for value in file.logit_offset)
     return f"""/* {manifest.name} {manifest.version}. Generated; do not edit.
  *
@@ -168,7 +171,7 @@ def _header(manifest: Manifest, file: BundledFile, facts: Facts, size: int, dige
  *
  * Output 0..: the evidence map, {rows} x {columns} x {units}, int8. For each unit
  *     logit = mean(map_scale * (q - map_zero_point)) + offset
- * and the probability of pneumonia is 1 / (1 + exp(-logit / temperature)).
+ * {_told_probability(manifest)}
  */
 #ifndef CXR_MODEL_H
 #define CXR_MODEL_H
@@ -196,6 +199,43 @@ extern const unsigned char cxr_model[CXR_MODEL_SIZE];
 
 #endif
 """
+
+
+def _told_probability(manifest: Manifest) -> str:
+    if not manifest.findings:
+        return "and the probability of pneumonia is 1 / (1 + exp(-logit / temperature))."
+    return (
+        "and edge_runtime/judge/scores.py says how they become the probability of any finding\n"
+        " * (disease_logit) and of each (finding_probabilities)."
+    )
+
+
+def _findings(manifest: Manifest) -> str:
+    """Names, temperatures and thresholds of each finding, of models that tell several; else ""."""
+    if not manifest.findings:
+        return ""
+
+    def listed(values: Iterable[float]) -> str:
+        return "{" + ", ".join(f"{value!r}f" for value in values) + "}"
+
+    names = ", ".join(json.dumps(finding.name) for finding in manifest.findings)
+    lines = [
+        "",
+        "/* Each finding by itself, in the order of the units (of softmax: after the first). */",
+        f"#define CXR_FINDINGS {len(manifest.findings)}",
+        f"#define CXR_FINDING_NAMES {{{names}}}",
+        f"#define CXR_FINDING_TEMPERATURES {listed(f.temperature for f in manifest.findings)}",
+    ]
+    for i, point in enumerate(manifest.operating_points):
+        own = [finding.operating_points[i] for finding in manifest.findings]
+        name = point.name.upper()
+        lines.append(f"#define CXR_FINDING_THRESHOLDS_{name} {listed(p.threshold for p in own)}")
+        bands = [p.uncertain for p in own if p.uncertain]
+        if len(bands) == len(own):
+            low, high = (listed(band[end] for band in bands) for end in (0, 1))
+            lines.append(f"#define CXR_FINDING_UNCERTAIN_FROM_{name} {low}")
+            lines.append(f"#define CXR_FINDING_UNCERTAIN_TO_{name} {high}")
+    return "\n".join(lines)
 
 
 def _array(name: str, data: bytes) -> str:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from edge_runtime.bundle.manifest import Answers, Expected
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.population import Population
-from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import confusion, proportion
 from edge_runtime.statistics.odds import probabilities
@@ -58,7 +57,7 @@ def expectations(
         for name, own, here in groups:
             if min(np.bincount(scores.positive[here], minlength=2)) < _FEWEST:
                 continue
-            probability = probabilities(disease_logit(scores.logits[here]) / temperature)
+            probability = probabilities(run.disease(scores.logits[here]) / temperature)
             positive = scores.positive[here]
             found += [_measured(probability, positive, p, films, split, name) for p in own]
     return tuple(found)

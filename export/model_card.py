@@ -31,7 +31,12 @@ def write_model_card(manifest: Manifest) -> str:
         f"- Output: evidence map {' x '.join(map(str, manifest.outputs.map_shape))} (its mean is "
         f"the logit) and {manifest.outputs.features} pooled features; "
         f"{manifest.outputs.activation}",
-        f"- Labels: {', '.join(manifest.labels)}",
+        f"- Labels: {', '.join(manifest.labels)}"
+        + (
+            "; a film may show several"
+            if manifest.outputs.activation == "sigmoid" and len(manifest.labels) > 2
+            else ""
+        ),
         f"- Temperature: {manifest.calibration.temperature} (chosen on "
         f"{manifest.calibration.split})",
         f"- Recipe `{provenance['recipe']['name']}`, seed {provenance['recipe']['seed']}, weights "
@@ -70,9 +75,12 @@ def write_model_card(manifest: Manifest) -> str:
         "| model | engine | split | images | AUC (95 %) | difference to float (95 %) | p | "
         "equal decisions | largest probability difference |",
         "|---|---|---|---|---|---|---|---|---|",
-        *(_metrics_row(row) for row in manifest.metrics),
+        *(_metrics_row(row) for row in manifest.metrics if row.finding is None),
         "",
-        *_population_lines(provenance.get("populations", []), bool(manifest.populations)),
+        *_finding_lines(manifest),
+        *_population_lines(
+            provenance.get("populations", []), bool(manifest.populations), manifest.positive
+        ),
         "## Test split, and films that were held out",
         "",
         *_evaluation_lines(
@@ -117,6 +125,35 @@ def _own_points(manifest: Manifest) -> list[str]:
     ]
 
 
+def _finding_lines(manifest: Manifest) -> list[str]:
+    """Of models that tell several."""
+    if not manifest.findings:
+        return []
+    kept: dict[str, list[str]] = {finding.name: [] for finding in manifest.findings}
+    for row in manifest.metrics:
+        if row.finding is not None and row.difference is not None:
+            kept[row.finding].append(f"{row.model} {row.difference:+.4f}")
+    return [
+        "## Findings",
+        "",
+        "A film is called abnormal by the probability of any finding; each finding is present or "
+        "absent by its own threshold. Validation patients, films with a finding against all "
+        "others. **Where findings come from different sources, a model that tells the hospital "
+        "tells the finding**: these figures flatter as far as the audit of the data says so.",
+        "",
+        "| finding | films with it | AUC, float (95 %) | less float, AUC | name | threshold | "
+        "sensitivity (95 %) | specificity (95 %) |",
+        "|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {f.name} | {f.positives} | {f.auc:.3f} | {'; '.join(kept[f.name])} | {p.name} | "
+            f"{p.threshold:.4f} | {p.sensitivity:.3f} | {p.specificity:.3f} |"
+            for f in manifest.findings
+            for p in f.operating_points
+        ),
+        "",
+    ]
+
+
 def _told_ages(population: Population) -> str:
     low, high = population.age_years
     return f"under {high:g}" if low == 0 else f"{low:g} and over"
@@ -130,7 +167,9 @@ def _for_whom(about: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _population_lines(populations: Sequence[Mapping[str, Any]], own_points: bool) -> list[str]:
+def _population_lines(
+    populations: Sequence[Mapping[str, Any]], own_points: bool, disease: str
+) -> list[str]:
     """By population and source, the least specific first."""
     if len(populations) < 2:
         return []
@@ -143,7 +182,7 @@ def _population_lines(populations: Sequence[Mapping[str, Any]], own_points: bool
         "and flagged: by the quality gate."
         + (" Children and adults are judged at points of their own." if own_points else ""),
         "",
-        "| films | normal | pneumonia | AUC (95 %) | int8 less float, AUC | "
+        f"| films | normal | {disease} | AUC (95 %) | int8 less float, AUC | "
         + " | ".join(f"{p}: specificity, sensitivity" for p in points)
         + " | refused | flagged |",
         "|---" * (7 + len(points)) + "|",

@@ -13,6 +13,7 @@ from typing import Any
 from edge_runtime.basics.parse import from_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
+from edge_runtime.judge.finding import word_for
 from edge_runtime.judge.operating_point import OF_BUNDLES
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -39,13 +40,18 @@ class Data:
     # (i, n): hold out the i-th of n blocks of each series of file names, in order of number. The
     # public test split is the first block of each series, so block 0 is what lies next to it.
     block: tuple[int, int] = (0, 0)
+    # (i, n): hold out the i-th of n folds of the patients, from 1 (`fit --folds`); (0, 0): none.
+    fold: tuple[int, int] = (0, 0)
     # A part `val` that a data set has is kept as it is, unless it has fewer films than this (that
     # of the public set has 16): then it joins `train` before the split by patient.
     least_val: int = 50
     # Regular expression over file paths whose first group is the patient, where no column says it.
     patient_pattern: str = ""
-    # Training films with the pixels of a validation film: leave out | stop | allow.
+    # Training films that are a validation film: leave out | stop | allow.
     duplicates: str = "leave out"
+    # So many of 256 bits of the perceptual hash may differ in two films that are one; 0: none, and
+    # only equal pixels make films the same. See data/duplicates.py.
+    near_bits: int = 12
     unreadable: float = 0.01  # largest share of films that may be left out as damaged
     # What findings of a table are called here; "" leaves a finding's films out.
     findings: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -70,13 +76,18 @@ class Network:
     dropout: float = 0.2
     l2: float = 0.0  # on the kernels of the head
     labels: tuple[str, ...] = ("normal", "pneumonia")
-    # "sigmoid": one unit for two labels; "softmax": a unit for each. More labels are softmax.
+    # "sigmoid": a unit for each label after the first, which judges it for itself, so that a film
+    # may have several findings; "softmax": a unit for each label, of which a film has one.
     activation: str = "sigmoid"
 
     @property
     def units(self) -> int:
-        two_as_one = len(self.labels) == 2 and self.activation == "sigmoid"
-        return 1 if two_as_one else len(self.labels)
+        return len(self.labels) - (self.activation == "sigmoid")
+
+    @property
+    def positive(self) -> str:
+        """What a film is called that is not normal."""
+        return word_for(self.labels)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +231,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "data.phantom_count": (0, 10**6),
     "data.least_val": (0, 10**9),
     "data.unreadable": (0, 1),
+    "data.near_bits": (0, 255),
     "data.steps": (0, 10**6),
     "network.alpha": (0.05, 4),
     "network.dropout": (0, 0.99),
@@ -267,6 +279,13 @@ def _check(recipe: Recipe, name: str) -> None:
         recipe.network.labels
     ):
         raise InvalidValueError(f"{name}: network.labels needs two different labels or more")
+    if recipe.network.labels[0] != "normal" or not all(
+        re.fullmatch(r"[\w][\w ,()/+.-]{0,59}", label) for label in recipe.network.labels
+    ):
+        raise InvalidValueError(
+            f"{name}: network.labels must begin with normal, and be of at most 60 letters, digits "
+            f"and simple punctuation: {recipe.network.labels}"
+        )
     for key in ("data.holdout", "data.patient_pattern"):
         try:
             re.compile(operator.attrgetter(key)(recipe))

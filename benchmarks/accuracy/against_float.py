@@ -22,6 +22,7 @@ from benchmarks.labelled import Labelled, add_choice, read_labelled
 from benchmarks.plots import draw_roc, draw_scatter
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.engines.choose import engine_module
 from edge_runtime.engines.names import ENGINE_NAMES
@@ -38,7 +39,17 @@ from edge_runtime.statistics.metrics import (
     confusion,
 )
 from export.verify.gate import MAX_AUC_LOSS
+from train.data.dataset import Sample, has_findings
 from train.evaluate.adjusted import WithinFacts, facts_of, within_facts
+from train.evaluate.by_finding import (
+    CONFUSION_TOLD,
+    FIGURE_COLUMNS,
+    SOURCES_TOLD,
+    ByFinding,
+    measure_findings,
+    names_in,
+    rows_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +81,7 @@ class Row:
     points: tuple[AtPoint, ...]
     # Within strata of what facts of the files alone tell; None where these cannot be fitted.
     within_facts: WithinFacts | None = None
+    by_finding: ByFinding | None = None  # of models that tell several
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -131,9 +143,11 @@ def run_accuracy(
         InvalidValueError: The bundle has no such population, an image could not be screened, or
             no engine is installed.
     """
-    images = read_labelled(data, sources, findings)
+    manifest = load_bundle(bundle).manifest
+    images = read_labelled(data, sources, findings, names_in(manifest) if manifest.findings else {})
     labels = np.array([image.positive for image in images], dtype=np.int64)
     facts = facts_of((image.path.read_bytes() for image in images), len(images))
+    shown = has_findings(_samples(images), manifest.labels) if manifest.findings else None
     rows: list[Row] = []
     scores: dict[str, NDArray[np.float64]] = {}
     points: tuple[OperatingPoint, ...] = ()
@@ -144,12 +158,16 @@ def run_accuracy(
                 continue
             points = points or _points(screener.bundle.manifest, population)
             label = f"{kind} {engine_module(name).FORMAT}, {screener.engine_name}"
-            probability = _screen(screener, images, label)
+            probability, by_finding = _screen(screener, images, label)
             baseline = next(iter(scores.values()), None)
             scores[label] = probability
             row = _measure(label, screener.engine_name, labels, probability, baseline, points)
-            within = within_facts(labels, probability, facts, [i.patient for i in images])
-            rows.append(dataclasses.replace(row, within_facts=within))
+            people = [image.patient for image in images]
+            within = within_facts(labels, probability, facts, people)
+            found = None
+            if shown is not None:
+                found = measure_findings(manifest.findings, shown, by_finding, people)
+            rows.append(dataclasses.replace(row, within_facts=within, by_finding=found))
     if not rows:
         raise InvalidValueError("no engine is installed that reads these bundles")
     output.mkdir(parents=True, exist_ok=True)
@@ -179,15 +197,24 @@ def _load(folder: Path, engine: str) -> Screener | None:
         return None
 
 
-def _screen(screener: Screener, images: list[Labelled], label: str) -> NDArray[np.float64]:
+def _samples(images: Sequence[Labelled]) -> list[Sample]:
+    return [Sample(image.name, image.kind, image.patient) for image in images]
+
+
+def _screen(
+    screener: Screener, images: list[Labelled], label: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n,) probabilities of any disease, and (n, findings) of each."""
     inputs = (Input(str(image.path)) for image in images)
     results = screener.examine_many(inputs, default_threads())
-    probabilities = []
+    probabilities, by_finding = [], []
     for result in tqdm(results, label, len(images), unit="image", leave=False, disable=None):
         if result.record.probability is None:
             raise InvalidValueError(f"not screened: {result.record.to_json()}")
         probabilities.append(result.record.probability)
-    return np.array(probabilities)
+        found = result.record.findings or {}
+        by_finding.append([one.probability for one in found.values()])
+    return np.array(probabilities), np.array(by_finding)
 
 
 def _measure(
@@ -255,6 +282,23 @@ def _write(
             writer.writerow([image.name, int(image.positive), *(s[i] for s in scores.values())])
 
 
+def _finding_tables(rows: Sequence[Row]) -> list[str]:
+    lines = []
+    for row in rows:
+        if row.by_finding is None:
+            continue
+        figures, counts = rows_of(row.by_finding)
+        lines += ["", f"By finding, {row.model}. {SOURCES_TOLD}", ""]
+        lines += _table(FIGURE_COLUMNS, figures)
+        lines += ["", CONFUSION_TOLD, "", *_table(("shows", *row.by_finding.columns), counts)]
+    return lines
+
+
+def _table(head: Sequence[str], cells: Sequence[Sequence[str]]) -> list[str]:
+    rows = [head, ["---"] * len(head), *cells]
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
 def _facts_table(rows: Sequence[Row]) -> list[str]:
     known = [(row.model, row.within_facts) for row in rows if row.within_facts is not None]
     if not known:
@@ -304,4 +348,4 @@ def _markdown(data: Path, rows: list[Row]) -> str:
             cells = [row.model, f"{p.name} ({p.threshold:.4f})", str(p.sensitivity), str(p.missed)]
             cells += [str(p.specificity), str(p.accuracy), agree]
             lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, *_facts_table(rows)]) + "\n"
+    return "\n".join([*lines, *_finding_tables(rows), *_facts_table(rows)]) + "\n"

@@ -20,7 +20,6 @@ from benchmarks.accuracy.corruptions import CORRUPTIONS, corrupt
 from benchmarks.results import write_results
 from edge_runtime.engines import litert
 from edge_runtime.engines.engine import Engine
-from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.estimates import PairedDifference
 from edge_runtime.statistics.metrics import auc_difference
 from export.convert.bias_correction import correct_biases
@@ -85,7 +84,7 @@ def run_choices(run_folder: Path, data: Sequence[Path], output: Path) -> Choices
         [corrupt(p, names[i % len(names)], _SEVERITY, i) for i, p in enumerate(plain)]
     )
     positive = run.validation.positive
-    exact = [disease_logit(keras_logits(core, pixels)) for pixels in (plain, corrupted)]
+    exact = [run.disease(keras_logits(core, pixels)) for pixels in (plain, corrupted)]
 
     def measure(name: str, scores: list[NDArray[np.float64]], error: float | None = None) -> Choice:
         values, counts = np.unique(scores[0], return_counts=True)
@@ -107,7 +106,7 @@ def run_choices(run_folder: Path, data: Sequence[Path], output: Path) -> Choices
 
     def scores(engine: Engine) -> list[NDArray[np.float64]]:
         return [
-            disease_logit(run_engine(engine, pixels, "scores")[0]) for pixels in (plain, corrupted)
+            run.disease(run_engine(engine, pixels, "scores")[0]) for pixels in (plain, corrupted)
         ]
 
     rows = []

@@ -158,7 +158,10 @@ def evidence_of(run: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.float
     from train.network.grad_cam import evidence_maps
 
     model = keras.saving.load_model(run.folder / "model.keras", compile=False)
-    parts = [evidence_maps(model, pixels[i : i + _CHUNK]) for i in range(0, len(pixels), _CHUNK)]
+    parts = [
+        evidence_maps(model, pixels[i : i + _CHUNK], run.activation)
+        for i in range(0, len(pixels), _CHUNK)
+    ]
     return np.concatenate(parts).astype(np.float64)
 
 

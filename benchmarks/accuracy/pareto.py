@@ -88,7 +88,9 @@ def run_pareto(bundles: list[Path], data: Path, output: Path) -> ParetoResult:
         spec = screener.bundle.manifest.input
         pixels = [prepare(content, spec) for content in tqdm(contents, name, leave=False)]
         logits = np.stack([screener.logits(screener.run(p)) for p in pixels])
-        aucs.append(auc_interval(labels, disease_logit(logits)))
+        aucs.append(
+            auc_interval(labels, disease_logit(logits, screener.bundle.manifest.outputs.activation))
+        )
         prepared.append(pixels[:_IMAGES])
     times: list[list[float]] = [[] for _ in screeners]
     for _ in tqdm(range(_ROUNDS), "latency", disable=None):

@@ -144,7 +144,7 @@ def _scores(screener: Screener, pixels: list[NDArray[np.uint8]]) -> NDArray[np.f
     """Logits of pneumonia; the quality gate is not asked."""
     with ThreadPoolExecutor(default_threads()) as pool:
         logits = list(pool.map(lambda p: screener.logits(screener.run(p)), pixels))
-    return disease_logit(np.stack(logits))
+    return disease_logit(np.stack(logits), screener.bundle.manifest.outputs.activation)
 
 
 def _markdown(result: RobustnessResult) -> str:

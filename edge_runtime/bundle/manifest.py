@@ -18,7 +18,8 @@ from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.parse import at, from_mapping, to_mapping
 from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
-from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.finding import Finding
+from edge_runtime.judge.operating_point import ABNORMAL, PNEUMONIA, OperatingPoint
 from edge_runtime.judge.population import ANY, AUTO, Population
 from edge_runtime.judge.quality import QualityGate
 from edge_runtime.judge.reference import Reference
@@ -53,8 +54,9 @@ class Outputs:
     """The two tensors a model yields, without the batch axis.
 
     The mean of the evidence map over its positions is the raw logit (one per unit). With
-    activation "sigmoid" one unit's probability is that of labels[1]; with "softmax" there is a
-    unit per label and the probability of pneumonia is one minus that of labels[0].
+    activation "sigmoid" each unit is that of one label after the first, and judges it for itself;
+    with "softmax" there is a unit per label, and labels exclude each other. `scores.disease_logit`
+    makes one score of them.
     """
 
     map_shape: tuple[int, int, int]  # (rows, columns, units)
@@ -64,7 +66,7 @@ class Outputs:
 
 @frozen
 class Calibration:
-    """The temperature divides the log odds of any pneumonia: `scores.label_probabilities`."""
+    """The temperature divides the log odds of any disease: `scores.disease_probability`."""
 
     temperature: float
     split: str
@@ -90,7 +92,10 @@ class KnownAnswer:
 
 @frozen
 class ModelMetrics:
-    """What one model file measured on one split, beside the float model on the same images."""
+    """What one model file measured on one split, beside the float model on the same images.
+
+    Of any disease, or of one finding against all other films.
+    """
 
     model: str
     engine: str
@@ -100,6 +105,7 @@ class ModelMetrics:
     difference: PairedDifference | None  # to the float model
     agreement: float | None  # share of equal decisions at the default operating point
     max_probability_difference: float | None
+    finding: str | None = None
 
 
 @frozen
@@ -165,6 +171,8 @@ class Manifest:
     expected: tuple[Expected, ...] = ()  # what people are told of the operating points
     translations: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of intended_use
     populations: tuple[Population, ...] = ()  # () where one set of points serves all
+    positive: str = PNEUMONIA  # what a film is called that is not normal: pneumonia | abnormal
+    findings: tuple[Finding, ...] = ()  # labels after the first, where `positive` is "abnormal"
 
     def operating_point(
         self, name: str | None = None, population: str | None = None
@@ -240,7 +248,12 @@ def parse_manifest(text: bytes) -> Manifest:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """The inverse of `parse_manifest`, with stable formatting."""
-    text = json.dumps(to_mapping(manifest), indent=1, ensure_ascii=False, allow_nan=False)
+    document: dict[str, Any] = to_mapping(manifest)
+    if not manifest.findings:  # nothing is said of them in a bundle that has none
+        del document["findings"], document["positive"]
+        for row in document["metrics"]:
+            del row["finding"]
+    text = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode()
 
 
@@ -279,6 +292,7 @@ def _check(manifest: Manifest) -> None:
         with at("manifest.json"):
             population.check()
             _check_same_points(manifest, population)
+    _check_findings(manifest)
     if not 0 <= manifest.evidence_floor <= _HIGHEST_FLOOR:
         raise InvalidValueError(
             f"manifest.json: evidence_floor {manifest.evidence_floor} is not 0 to {_HIGHEST_FLOOR}"
@@ -314,9 +328,30 @@ def _check_same_points(manifest: Manifest, population: Population) -> None:
         )
 
 
+def _check_findings(manifest: Manifest) -> None:
+    if manifest.positive not in (PNEUMONIA, ABNORMAL):
+        raise InvalidValueError(
+            f"manifest.json: positive {manifest.positive!r} is neither {PNEUMONIA} nor {ABNORMAL}"
+        )
+    wanted = list(manifest.labels[1:]) if manifest.positive == ABNORMAL else []
+    if [finding.name for finding in manifest.findings] != wanted:
+        raise InvalidValueError(
+            f"manifest.json: findings {[f.name for f in manifest.findings]}, and with labels "
+            f"{manifest.labels} and positive {manifest.positive!r} they are {wanted}"
+        )
+    names = [point.name for point in manifest.operating_points]
+    for finding in manifest.findings:
+        with at("manifest.json"):
+            finding.check()
+        if [point.name for point in finding.operating_points] != names:
+            raise InvalidValueError(
+                f"manifest.json: finding {finding.name!r} lacks operating points of {names}"
+            )
+
+
 def _check_outputs(manifest: Manifest) -> None:
     outputs, labels = manifest.outputs, manifest.labels
-    units = {"sigmoid": 1, "softmax": len(labels)}.get(outputs.activation)
+    units = {"sigmoid": len(labels) - 1, "softmax": len(labels)}.get(outputs.activation)
     if units is None or len(labels) < 2 or outputs.map_shape[2] != units:
         raise InvalidValueError(
             f"manifest.json: activation {outputs.activation!r} (of {ACTIVATIONS}), labels "

@@ -70,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     screener = load_screener(arguments, parallel=workers)
     results = list(screener.examine_many(find_inputs([str(images)]), workers))
     tell(NOTICE)
-    tell(told_legend(screener.operating_point, "en"))  # no age is drawn
+    positive = screener.bundle.manifest.positive
+    tell(told_legend(screener.operating_point, "en", positive=positive))  # no age is drawn
     print(table_head("en"))
     with open(folder / "results.jsonl", "w", encoding="utf-8") as file:
         for result in results:

@@ -17,7 +17,14 @@ from edge_runtime.commands.options import add_screening_options, load_screener, 
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
-from edge_runtime.records.messages import catalogue, choose_language, say, told_legend
+from edge_runtime.records.messages import (
+    catalogue,
+    choose_language,
+    say,
+    say_of,
+    shown_findings,
+    told_legend,
+)
 from edge_runtime.records.output import FORMATS, RecordWriter
 from edge_runtime.records.record import Examination
 from edge_runtime.screener import Screener
@@ -60,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     manifest, point = screener.bundle.manifest, screener.operating_point
     tell(f"{manifest.name} {manifest.version}, {screener.engine_name}. {say('notice', language)}")
     if arguments.format == "table":
-        tell(told_legend(point, language, screener.points_by_population))
+        tell(told_legend(point, language, screener.points_by_population, manifest.positive))
     audit = open_audit(arguments)
     done: Mapping[tuple[str, str], str] = {}
     if arguments.resume:
@@ -68,7 +75,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         output, done = open_output(arguments.output, arguments.format, screener.conditions, audit)
     else:
-        output = RecordWriter(arguments.output, arguments.format, language, audit)
+        output = RecordWriter(
+            arguments.output, arguments.format, language, audit, bool(manifest.findings)
+        )
     counts: Counter[str] = Counter()
     extras = _Extras(arguments, screener, language)
     with contextlib.closing(output) as writer:
@@ -84,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.step()
         progress.clear()
     extras.finish()
-    code = _summarise(counts, language)
+    code = _summarise(counts, language, manifest.positive)
     return 2 if extras.has_failed else code
 
 
@@ -183,22 +192,27 @@ def _count(arguments: argparse.Namespace) -> int | None:
 
 
 def _write_heatmap(folder: str, result: Examination) -> None:
-    from edge_runtime.records.heatmap import overlay_jpeg
+    from edge_runtime.records.heatmap import has_heatmap, overlay_jpeg
 
-    picture = overlay_jpeg(result)
-    if picture is None:
+    if not has_heatmap(result):
         return
     record = result.record
     stem = os.path.splitext(os.path.basename(record.source))[0]
     stem = stem[:50] or "image"  # a long name and the hash must fit together
     # The hash keeps files of one name from different folders apart.
-    name = f"{stem}-{(record.sha256 or '')[:8]}.jpeg"
-    # By its bytes: a locale of ASCII alone could not encode it.
-    with open(os.path.join(folder, os.fsdecode(name.encode())), "wb") as file:
-        file.write(picture)
+    stem += f"-{(record.sha256 or '')[:8]}"
+    names: dict[str | None, str] = {None: f"{stem}.jpeg"}
+    for finding in shown_findings(record):
+        letters = "".join(c if c.isalnum() else "-" for c in finding[:50])
+        names[finding] = f"{stem}-{letters}.jpeg"
+    for which, name in names.items():
+        picture = overlay_jpeg(result, finding=which)
+        # By its bytes: a locale of ASCII alone could not encode it.
+        with open(os.path.join(folder, os.fsdecode(name.encode())), "wb") as file:
+            file.write(picture or b"")
 
 
-def _summarise(counts: Counter[str], language: str) -> int:
+def _summarise(counts: Counter[str], language: str, positive: str) -> int:
     total = sum(counts.values())
     if total == 0:
         tell(say("summary.none", language))
@@ -209,7 +223,8 @@ def _summarise(counts: Counter[str], language: str) -> int:
         keys = (f"{kind}.{name}" for kind in ("decision", "status", "summary"))
         parts.append(f"{count} {next((words[key] for key in keys if key in words), name)}")
     tell(say("summary.files", language).format(total=total, parts=", ".join(parts)))
-    for name in ("pneumonia", "uncertain", "normal"):
+    for name in (positive, "uncertain", "normal"):
         if counts[name]:
-            tell(f"  {words[f'decision.{name}']}: {words[f'meaning.{name}']}")
+            meaning = say_of(f"meaning.{name}", positive, language)
+            tell(f"  {words[f'decision.{name}']}: {meaning}")
     return int(any(name.endswith(("error", "rejected")) for name in counts))

@@ -15,6 +15,8 @@ SCREENING_SENSITIVITY = 0.98
 RULE_IN_SPECIFICITY = 0.98
 SPLIT = "validation"
 
+_LEAST = 1e-6  # from 0 and from 1
+
 
 def fit_temperature(logits: NDArray[np.float64], positive: NDArray[np.int64]) -> float:
     """The temperature that minimises cross-entropy, by golden-section search over its logarithm.
@@ -69,7 +71,8 @@ def choose_operating_points(
     rule_in = max(rising.cuts[certain[0] if len(certain) else -1], balanced)
 
     def threshold(cut: float) -> float:
-        return round(probability(cut), 6)
+        # Where the classes lie far apart, never 0 or 1, which are no thresholds.
+        return min(max(round(probability(cut), 6), _LEAST), 1 - _LEAST)
 
     def point(name: str, cut: float, rule: str) -> OperatingPoint:
         counts = confusion(positive, logits / temperature, cut)
@@ -85,9 +88,9 @@ def choose_operating_points(
     triage = point(
         "triage",
         balanced,
-        "as `balanced`, but uncertain from the threshold of `screening` (below it, pneumonia is "
+        "as `balanced`, but uncertain from the threshold of `screening` (below it, disease is "
         f"ruled out) up to the lowest one with a specificity of at least {RULE_IN_SPECIFICITY} on "
-        "validation, and never below `balanced` (from it on, pneumonia is ruled in)",
+        "validation, and never below `balanced` (from it on, disease is ruled in)",
     )
     return (
         point(

@@ -6,12 +6,13 @@ from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.estimates import Estimate
 
+PNEUMONIA, ABNORMAL = "pneumonia", "abnormal"  # what a film is called from the threshold on
 OF_BUNDLES = ("screening", "balanced", "triage")  # names that export gives
 
 
 @frozen
 class OperatingPoint:
-    """A named threshold on the calibrated probability: at or above it, the decision is pneumonia.
+    """A named threshold on the calibrated probability: at or above it, the decision is positive.
 
     With `uncertain` = (low, high), probabilities in [low, high) are decided "uncertain".
     """
@@ -33,8 +34,8 @@ class OperatingPoint:
                 f"inside its uncertain band {self.uncertain}, which must lie in [0, 1]"
             )
 
-    def decide(self, probability: float) -> str:
-        """Pneumonia, normal or uncertain, for a calibrated probability in [0, 1]."""
+    def decide(self, probability: float, positive: str = PNEUMONIA) -> str:
+        """Normal, uncertain, or the word for what is not normal, of a probability in [0, 1]."""
         if self.uncertain and self.uncertain[0] <= probability < self.uncertain[1]:
             return "uncertain"
-        return "pneumonia" if probability >= self.threshold else "normal"
+        return positive if probability >= self.threshold else "normal"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,17 +14,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def disease_logit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log odds of any pneumonia.
+def disease_logit(logits: NDArray[np.float64], activation: str) -> NDArray[np.float64]:
+    """Log odds of any disease.
 
     Args:
-        logits: (n, units): one unit for two labels, else a softmax unit per label, normal first.
+        logits: (n, units): with "softmax" a unit per label, normal first; with "sigmoid" a unit
+            per finding, each for itself.
+        activation: Of the model.
 
     Returns:
-        (n,) log(p / (1 - p)), where 1 - p is the probability of normal.
+        (n,) log(p / (1 - p)), where 1 - p is the probability of normal. Of findings that are
+        judged each for itself it is that of none of them, as if they were independent (noisy or;
+        Pearl, Probabilistic Reasoning in Intelligent Systems, 1988): one finding that is sure is
+        enough, and a temperature calibrates the rest.
     """
-    if logits.shape[1] == 1:
-        return logits[:, 0]
+    if activation == "sigmoid":
+        if logits.shape[1] == 1:
+            return logits[:, 0]
+        # -log of the probability of no finding.
+        none = np.maximum(np.logaddexp(0, logits).sum(axis=1), 1e-300)
+        return np.asarray(none + np.log(-np.expm1(-none)))
     return np.asarray(np.logaddexp.reduce(logits[:, 1:], axis=1) - logits[:, 0])
 
 
@@ -50,27 +60,58 @@ def map_logits(evidence_map: NDArray[np.float32], offset: tuple[float, ...] = ()
         return [math.nan]
 
 
-def disease_map(evidence_map: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(rows, columns, units) -> (rows, columns) log odds of the likeliest pneumonia by region."""
-    if evidence_map.shape[2] == 1:
-        return evidence_map[:, :, 0]
-    return np.asarray(evidence_map[:, :, 1:].max(axis=2) - evidence_map[:, :, 0])
+def finding_maps(evidence_map: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+    """(rows, columns, units) -> (rows, columns, findings) log odds of each finding by region."""
+    if activation == "sigmoid":
+        return evidence_map
+    return np.asarray(evidence_map[:, :, 1:] - evidence_map[:, :, :1])
 
 
-def label_probabilities(logits: NDArray[np.float64], temperature: float) -> list[float]:
+def disease_map(evidence_map: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+    """(rows, columns, units) -> (rows, columns) log odds of the likeliest finding by region."""
+    maps = finding_maps(evidence_map, activation)
+    return maps[:, :, 0] if maps.shape[2] == 1 else np.asarray(maps.max(axis=2))
+
+
+def finding_probabilities(
+    logits: NDArray[np.float64], activation: str, temperatures: Sequence[float], temperature: float
+) -> list[float]:
+    """Calibrated probability of each finding, from one image's logits.
+
+    Args:
+        logits: (units,) of one image.
+        activation: Of the model.
+        temperatures: Of each finding's own logit, where each is judged for itself ("sigmoid").
+        temperature: Of the log odds of any disease, where labels exclude each other ("softmax").
+    """
+    if activation == "sigmoid":
+        return [probability(z / t) for z, t in zip(logits.tolist(), temperatures, strict=True)]
+    return label_probabilities(logits, temperature, activation)[1:]
+
+
+def label_probabilities(
+    logits: NDArray[np.float64], temperature: float, activation: str
+) -> list[float]:
     """Calibrated probability of each label, normal first, from one image's logits.
 
-    The temperature acts on the log odds of any pneumonia, so that a threshold chosen on them means
-    the same for two labels and for more. Kinds of pneumonia share its probability by their softmax.
+    Of labels that exclude each other, that is: two, or softmax's. The temperature acts on the log
+    odds of any disease, so that a threshold chosen on them means the same for two labels and for
+    more. Kinds of disease share its probability by their softmax.
 
     Args:
         logits: (units,) of one image.
         temperature: Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
+        activation: Of the model.
     """
-    one_unit = len(logits) == 1
-    odds = float(logits[0] if one_unit else disease_logit(logits[np.newaxis])[0]) / temperature
-    pneumonia = probability(odds)
-    if one_unit:
-        return [1 - pneumonia, pneumonia]
+    disease = disease_probability(logits, temperature, activation)
+    if len(logits) == 1:
+        return [1 - disease, disease]
     share = np.exp(logits[1:] - logits[1:].max())
-    return [1 - pneumonia, *(pneumonia * share / share.sum()).tolist()]
+    return [1 - disease, *(disease * share / share.sum()).tolist()]
+
+
+def disease_probability(logits: NDArray[np.float64], temperature: float, activation: str) -> float:
+    """Calibrated probability of any disease, from one image's (units,) logits."""
+    if len(logits) == 1:
+        return probability(float(logits[0]) / temperature)
+    return probability(float(disease_logit(logits[np.newaxis], activation)[0]) / temperature)

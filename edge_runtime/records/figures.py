@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.records.messages import say
+from edge_runtime.records.messages import say, say_of
 from edge_runtime.statistics.estimates import Estimate
 
 
@@ -31,7 +31,9 @@ def told_figures(
                 name: told_share(getattr(known.answers, name), language)
                 for name in ("ill_pneumonia", "ill_uncertain", "normal_normal", "normal_uncertain")
             }
-            line = say("figures.answers", language).format(films=films, **shares)
+            line = say_of("figures.answers", manifest.positive, language).format(
+                films=films, **shares
+            )
         else:
             line = _line(films, known.sensitivity, known.specificity, language)
         counts = say("figures.films", language).format(

@@ -1,7 +1,7 @@
 """The evidence map laid over the radiograph.
 
 The network's head is a 1x1 convolution whose output, before averaging, says how much each region
-argues for pneumonia: a class activation map that costs nothing and is quantised like the score.
+argues for disease: a class activation map that costs nothing and is quantised like the score.
 Source: Zhou et al., CVPR 2016; for this head Grad-CAM (Selvaraju et al., ICCV 2017) is the same.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_runtime.errors import InvalidValueError
 from edge_runtime.records.record import Examination
 
 # Log odds at which the overlay is fully coloured. Fixed, so that two pictures can be compared and
@@ -32,7 +33,7 @@ def overlay(
     floor: float = 0.0,
     aspect: float = 1.0,
 ) -> Image.Image:
-    """Colour the regions that argue for pneumonia; those against it stay grey.
+    """Colour the regions that argue for disease; those against it stay grey.
 
     Args:
         pixels: (height, width, 1) uint8, the prepared image.
@@ -52,12 +53,21 @@ def overlay(
     return Image.fromarray((blended + 0.5).astype(np.uint8))
 
 
-def overlay_jpeg(examination: Examination, scale: int = 3, quality: int = 88) -> bytes | None:
-    """The overlay of an examination as a JPEG file; None of an image that was not judged."""
+def overlay_jpeg(
+    examination: Examination, scale: int = 3, quality: int = 88, finding: str | None = None
+) -> bytes | None:
+    """The overlay of an examination as a JPEG file; None of an image that was not judged.
+
+    Args:
+        examination: Of one image.
+        scale: As in `overlay`.
+        quality: Of the JPEG.
+        finding: Colour what argues for this finding alone.
+    """
     if not has_heatmap(examination):
         return None
     buffer = io.BytesIO()
-    overlay_of(examination, scale).save(buffer, format="JPEG", quality=quality)
+    overlay_of(examination, scale, finding).save(buffer, format="JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -66,11 +76,28 @@ def has_heatmap(examination: Examination) -> bool:
     return examination.record.decision is not None and examination.evidence_map is not None
 
 
-def overlay_of(examination: Examination, scale: int = 3) -> Image.Image:
+def overlay_of(examination: Examination, scale: int = 3, finding: str | None = None) -> Image.Image:
     """`overlay` of an examination that has a heatmap."""
-    assert examination.pixels is not None and examination.evidence_map is not None
+    assert examination.pixels is not None
     floor, aspect = examination.evidence_floor, examination.aspect
-    return overlay(examination.pixels, examination.evidence_map, scale, floor, aspect)
+    return overlay(examination.pixels, _map_of(examination, finding), scale, floor, aspect)
+
+
+def _map_of(examination: Examination, finding: str | None) -> NDArray[np.float32]:
+    """(rows, columns) of any disease, or of one finding.
+
+    Raises:
+        InvalidValueError: The model tells no such finding.
+    """
+    assert examination.evidence_map is not None
+    if finding is None:
+        return examination.evidence_map
+    maps = examination.finding_maps or {}
+    if finding not in maps:
+        raise InvalidValueError(
+            f"no finding {finding[:40]!r}; this model tells {', '.join(maps) or 'none by itself'}"
+        )
+    return maps[finding]
 
 
 def plain_jpeg(examination: Examination, scale: int = 3, quality: int = 88) -> bytes:
@@ -83,12 +110,13 @@ def plain_jpeg(examination: Examination, scale: int = 3, quality: int = 88) -> b
     return buffer.getvalue()
 
 
-def heat_png(examination: Examination, scale: float = 3) -> bytes:
+def heat_png(examination: Examination, scale: float = 3, finding: str | None = None) -> bytes:
     """The colours of an examination that has a heatmap, to be laid over `plain_jpeg`."""
-    assert examination.pixels is not None and examination.evidence_map is not None
+    assert examination.pixels is not None
     size = picture_size(examination.pixels, scale, examination.aspect)
     buffer = io.BytesIO()
-    heat_layer(size, examination.evidence_map, examination.evidence_floor).save(buffer, "PNG")
+    evidence = _map_of(examination, finding)
+    heat_layer(size, evidence, examination.evidence_floor).save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -21,6 +21,7 @@ CSV_COLUMNS = (
     "accepted", "flags", "ood_score", "model", "version", "model_sha256", "engine",
     "error_code", "error_message", "population",
 )  # fmt: skip
+FINDINGS_COLUMN = "findings"  # after the others, of models that tell several
 
 _SYNC_SECONDS = 1.0
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -39,6 +40,7 @@ class RecordWriter:
         format_name: str,
         language: str = "en",
         before: Callable[[Record], None] = lambda record: None,
+        with_findings: bool = False,
     ) -> None:
         """Open `path` to append to it, or take standard output where it is None.
 
@@ -48,12 +50,14 @@ class RecordWriter:
             language: Of the table; JSON Lines and CSV are the same in all languages.
             before: Gets each record first (an audit log); what it raises keeps the record from
                 being written.
+            with_findings: CSV has a column more, for findings.
 
         Raises:
             OutputError: The file cannot be opened, or another process writes it.
         """
         self._format, self._name = format_name, path or "standard output"
         self._language, self._before = language, before
+        self._with_findings = with_findings
         try:
             # Unbuffered: a line is either in the file or was refused, nothing waits to fail later.
             self._fd = os.open(path, APPEND, 0o666) if path else sys.stdout.fileno()
@@ -70,7 +74,7 @@ class RecordWriter:
         self._length = status.st_size if self._is_file else 0
         self._synced = time.monotonic()
         if format_name == "csv" and self._length == 0:
-            self._write_line(csv_line(CSV_COLUMNS))
+            self._write_line(csv_line(csv_columns(with_findings)))
         if format_name == "table":
             from edge_runtime.records.messages import table_head
 
@@ -86,7 +90,7 @@ class RecordWriter:
         if self._format == "jsonl":
             self._write_line(record.to_json())
         elif self._format == "csv":
-            self._write_line(csv_line(_csv_cells(record)))
+            self._write_line(csv_line(_csv_cells(record, self._with_findings)))
         else:
             from edge_runtime.records.messages import table_line
 
@@ -158,15 +162,25 @@ def plain_text(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def _csv_cells(record: Record) -> list[object]:
+def csv_columns(with_findings: bool) -> tuple[str, ...]:
+    """The first line of CSV."""
+    return (*CSV_COLUMNS, FINDINGS_COLUMN) if with_findings else CSV_COLUMNS
+
+
+def _csv_cells(record: Record, with_findings: bool) -> list[object]:
     quality, model, error = record.quality, record.model, record.error
-    return [
+    cells: list[object] = [
         csv_text(record.source), record.sha256, record.status, record.probability, record.decision,
         record.operating_point, record.threshold, quality.accepted, " ".join(quality.flags),
         quality.ood_score, model.name, model.version, model.sha256, model.engine,
         error.code if error else None, csv_text(" ".join(error.message.split())) if error else None,
         record.population,
     ]  # fmt: skip
+    if with_findings:
+        found = (record.findings or {}).items()
+        told = (f"{name} {one.decision} {one.probability}" for name, one in found)
+        cells.append(csv_text("; ".join(told)))
+    return cells
 
 
 def printable(line: str) -> str:

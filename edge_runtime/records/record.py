@@ -39,26 +39,37 @@ class RecordError:
 
 
 @frozen
+class FindingResult:
+    """One finding of a model that tells several, by its own threshold."""
+
+    probability: float  # calibrated
+    threshold: float
+    decision: str  # present | absent | uncertain
+
+
+@frozen
 class Record:
     """Result of one image. The same bytes, bundle and engine give the same record."""
 
     source: str
     sha256: str | None  # of the file's bytes; None where they could not be read
     status: str  # ok | rejected | error
-    probability: float | None  # calibrated, of pneumonia
-    decision: str | None  # pneumonia | normal | uncertain
+    probability: float | None  # calibrated, of pneumonia, or of any finding
+    decision: str | None  # normal | uncertain | pneumonia, or abnormal of models of other findings
     operating_point: str
     threshold: float
     quality: Quality
     model: ModelIdentity
     error: RecordError | None = None
-    probabilities: Mapping[str, float] | None = None  # by label, for more than two labels
+    # By label, for more than two labels that exclude each other.
+    probabilities: Mapping[str, float] | None = None
     timing_ms: Mapping[str, float] | None = None
     population: str | None = None  # whose threshold decided, where it is not that of all
+    findings: Mapping[str, FindingResult] | None = None  # of models that call a film abnormal
     schema: str = SCHEMA
 
     def to_json(self) -> str:
-        """One line of JSON; the last three fields of `Record` only where they have a value."""
+        """One line of JSON; the last four fields of `Record` only where they have a value."""
         # Written out: this runs for every image, and the general `to_mapping` costs ten times it.
         quality, model, error = self.quality, self.model, self.error
         fields: dict[str, object] = {
@@ -85,6 +96,15 @@ class Record:
         }
         if self.population is not None:
             fields["population"] = self.population
+        if self.findings is not None:
+            fields["findings"] = {
+                name: {
+                    "probability": one.probability,
+                    "threshold": one.threshold,
+                    "decision": one.decision,
+                }
+                for name, one in self.findings.items()
+            }
         if self.probabilities is not None:
             fields["probabilities"] = dict(self.probabilities)
         if self.timing_ms is not None:
@@ -121,6 +141,7 @@ class Conditions:
     engine: str
     operating_point: str
     thresholds: Mapping[str | None, float]  # by population; None: of all
+    with_findings: bool = False  # of a model that tells several
 
     def check(self, result: MadeWith, where: str) -> None:
         """Raises InvalidValueError where a result was made with something else."""
@@ -147,10 +168,12 @@ class Examination:
 
     record: Record
     pixels: NDArray[np.uint8] | None = None  # (height, width, 1), as the model saw them
-    evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of pneumonia
+    evidence_map: NDArray[np.float32] | None = None  # (rows, columns), log odds of disease
     stages: Mapping[str, float] | None = None  # seconds by stage, in order: see STAGES
     evidence_floor: float = 0.0  # log odds that cells of normal images reach too: not shown
     aspect: float = 1.0  # width of the film by its height, before it was prepared
+    # By finding, of models that tell several: (rows, columns), log odds of each.
+    finding_maps: Mapping[str, NDArray[np.float32]] | None = None
 
 
 def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import quote
 
 from edge_runtime.basics.frozen import frozen
@@ -19,23 +19,35 @@ from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.records.figures import told_figures
 from edge_runtime.records.heatmap import has_heatmap, heat_png, plain_jpeg
 from edge_runtime.records.html_page import html_page
-from edge_runtime.records.messages import meaning, reasons, say, times_threshold, verdict
+from edge_runtime.records.messages import (
+    meaning,
+    reasons,
+    say,
+    say_of,
+    shown_findings,
+    times_threshold,
+    told_findings,
+    verdict,
+)
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.statistics.odds import log_odds
 
 _SCALE_END = 7.0  # log odds at either end of the bar: 0.1 and 99.9 %
+_MOST_PICKED = 8  # findings of one film whose colours can be chosen
 PER_PAGE = 300  # results: some megabytes, which any browser opens
 
 # What the filter shows: the key of each kind of result, and that of its name.
 _FILTERS = (
     ("all", "report.all"),
     ("pneumonia", "decision.pneumonia"),
+    ("abnormal", "decision.abnormal"),
     ("uncertain", "decision.uncertain"),
     ("normal", "decision.normal"),
     ("failed", "report.failed"),
 )
 
-_STYLE = """
+_STYLE = (
+    """
 :root { color-scheme: light dark; --bad: #c5221f; --good: #1e7e44; --unsure: #9a6200; --not: #666 }
 @media (prefers-color-scheme: dark) {
   :root { --bad: #ff8a80; --good: #7bd99a; --unsure: #ffc46b; --not: #aaa } }
@@ -62,14 +74,16 @@ body:has(#heat-half:checked) img.heat { opacity: .5 }
 body:has(#heat-none:checked) img.heat { opacity: 0 }
 figcaption, .failed { padding: .5rem .75rem; overflow-wrap: anywhere }
 figcaption p { margin: .1rem 0 } figcaption h3 { font-size: 1rem; margin: 0; font-weight: 600 }
-.pneumonia .word { color: var(--bad) } .normal .word { color: var(--good) }
+.pneumonia .word, .abnormal .word { color: var(--bad) }
+.normal .word { color: var(--good) }
 .uncertain .word { color: var(--unsure) } .word { font-weight: 700; font-size: 1.1rem }
 .bar { position: relative; height: .8rem; border-radius: .4rem; background: #8883; margin: .3rem 0 }
 .bar i { position: absolute; top: 0; bottom: 0 }
 .bar .band { background: repeating-linear-gradient(45deg, #8888 0 3px, #8882 3px 7px) }
 .bar .cut { width: 2px; margin-left: -1px; top: -.25rem; bottom: -.25rem; background: currentColor }
 .bar .at { width: .8rem; margin-left: -.4rem; border-radius: 50%; background: var(--not) }
-.pneumonia .at { background: var(--bad) } .normal .at { background: var(--good) }
+.pneumonia .at, .abnormal .at { background: var(--bad) }
+.normal .at { background: var(--good) }
 .uncertain .at { background: var(--unsure) }
 .scale { display: inline-block; width: 5rem; height: .7rem; border-radius: .3rem;
   background: linear-gradient(90deg, #ffeb50, #fd8d28, #c80a14) }
@@ -79,10 +93,20 @@ details { margin: 1rem 0 } summary { cursor: pointer; font-weight: 600 }
 nav { display: flex; flex-wrap: wrap; gap: .4rem; margin: 1rem 0 }
 nav > * { border: 1px solid #8886; border-radius: 6px; min-width: 2rem; padding: .2rem .5rem;
   text-align: center }
+figcaption ul { margin: .2rem 0; padding-left: 1.1rem }
+figcaption fieldset { margin: .3rem 0; gap: .25rem } figcaption fieldset label { display: inline;
+  background: none; font-size: .85rem; padding: 0 .5rem; cursor: pointer }
+figcaption fieldset label:has(:checked) { position: static; background: #36c }
 @media print { figure, .failed { break-inside: avoid } fieldset, nav { display: none } }
-""" + "".join(
-    f"body:has(#show-{key}:checked) .result:not(.{key}) {{ display: none }}\n"
-    for key, _ in _FILTERS[1:]
+"""
+    + "".join(
+        f"body:has(#show-{key}:checked) .result:not(.{key}) {{ display: none }}\n"
+        for key, _ in _FILTERS[1:]
+    )
+    + "".join(
+        f"figure:has(.pick{i}:checked) img.heat:not(.of{i}) {{ display: none }}\n"
+        for i in range(_MOST_PICKED + 1)
+    )
 )
 
 
@@ -196,7 +220,7 @@ class Report:
             _figures(self._made, language),
             pages,
             _filter(counts, language),
-            _overlay_choice(language),
+            _overlay_choice(language, self._made.manifest.positive),
             "<div class=cards>",
             *(self._text(entry) for entry in part if entry.kind != "failed"),
             "</div>",
@@ -297,7 +321,7 @@ def _filter(counts: Mapping[str, int], language: str) -> str:
     return f"<fieldset aria-label='{say('page.show', language)}'>{''.join(options)}</fieldset>"
 
 
-def _overlay_choice(language: str) -> str:
+def _overlay_choice(language: str, positive: str) -> str:
     """Buttons that fade the colours, and what these are."""
     options = [
         f"<label><input type=radio name=heat id=heat-{key}{' checked' if key == 'full' else ''}>"
@@ -308,7 +332,7 @@ def _overlay_choice(language: str) -> str:
         f"<fieldset><legend>{html.escape(say('picture.colours', language))}</legend>"
         f"{''.join(options)}</fieldset>"
         f"<p class=quiet><span class=scale></span> "
-        f"{html.escape(say('picture.caption', language))}</p>"
+        f"{html.escape(say_of('picture.caption', positive, language))}</p>"
     )
 
 
@@ -334,15 +358,22 @@ def _whose(population: str, language: str) -> str:
 def _card(examination: Examination, made: Made, language: str) -> str:
     record: Record = examination.record
     point = made.by_population.get(record.population or "", made.point)
-    layers = ""
+    layers = picks = ""
     if has_heatmap(examination):
+        shown = list(shown_findings(record))[:_MOST_PICKED]
+        maps: list[str | None] = [None, *(shown if len(record.findings or {}) > 1 else [])]
+        heat = "".join(
+            f"<img class='heat of{i}' alt='' "
+            f"src='{_data_url('png', heat_png(examination, 0.5, finding))}'>"
+            for i, finding in enumerate(maps)
+        )
+        picks = _picks(record, maps[1:], language)
         title = html.escape(say("picture.enlarge", language), quote=True)
         alt = html.escape(say("page.radiograph", language), quote=True)
         layers = (
             f"<label title='{title}'><input type=checkbox aria-label='{title}'>"
             f"<img alt='{alt}' src='{_data_url('jpeg', plain_jpeg(examination, 2, 80))}'>"
-            f"<img class=heat alt='' src='{_data_url('png', heat_png(examination, 0.5))}'>"
-            "</label>"
+            f"{heat}</label>"
         )
     flags = html.escape(reasons(record, language))
     return (
@@ -350,10 +381,32 @@ def _card(examination: Examination, made: Made, language: str) -> str:
         f"<p class=word>{html.escape(_capital(verdict(record, language)))}</p>"
         f"{_bar(record, point, language)}"
         f"<p>{html.escape(meaning(record, language))}</p>"
+        f"{_listed(record, language)}{picks}"
         f"<h3>{html.escape(record.source)}</h3>"
         + (f"<p class=flags>{flags}</p>" if flags else "")
         + "</figcaption></figure>"
     )
+
+
+def _listed(record: Record, language: str) -> str:
+    """HTML: a line for each finding; "" of models without."""
+    lines = "".join(f"<li>{html.escape(line)}</li>" for line in told_findings(record, language))
+    return f"<ul>{lines}</ul>" if lines else ""
+
+
+def _picks(record: Record, findings: Sequence[str | None], language: str) -> str:
+    """HTML: whose colours are shown, of all findings or of one."""
+    if not findings:
+        return ""
+    group = html.escape(f"pick-{record.sha256}-{record.source}", quote=True)
+    names = [say("finding.all", language), *map(str, findings)]
+    options = (
+        f"<label><input type=radio class=pick{i} name='{group}'{' checked' if i == 0 else ''}>"
+        f"{html.escape(name)}</label>"
+        for i, name in enumerate(names)
+    )
+    title = html.escape(say("finding.title", language), quote=True)
+    return f"<fieldset aria-label='{title}'>{''.join(options)}</fieldset>"
 
 
 def _bar(record: Record, point: OperatingPoint, language: str) -> str:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.records.output import CSV_COLUMNS, RecordWriter, csv_line, plain_text
+from edge_runtime.records.output import RecordWriter, csv_columns, csv_line, plain_text
 from edge_runtime.records.record import SCHEMA, Conditions, MadeWith, Record
 
 
@@ -33,7 +33,9 @@ def open_output(
     if os.path.exists(path):
         done = read_done(path, format_name, conditions)
         drop_unfinished_line(path)
-    return RecordWriter(path, format_name, before=before), done
+    return RecordWriter(
+        path, format_name, before=before, with_findings=conditions.with_findings
+    ), done
 
 
 def drop_unfinished_line(path: str) -> None:
@@ -63,7 +65,8 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
             model, engine or threshold.
     """
     done: dict[tuple[str, str], str] = {}
-    begins = csv_line(CSV_COLUMNS) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
+    columns = csv_columns(conditions.with_findings)
+    begins = csv_line(columns) + "\n" if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
     # A file that is no text shall be refused by what it is, not by a decoding error.
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
         if not begins.startswith(file.read(len(begins))):

@@ -26,7 +26,7 @@ class GateError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class ModelLogits:
-    """Logits of pneumonia (n,), before temperature, of one model over the validation images."""
+    """Logits of disease (n,), before temperature, of one model over the validation images."""
 
     model: str
     engine: str
@@ -94,16 +94,17 @@ def check(metrics: Sequence[ModelMetrics]) -> None:
     """
     failures = []
     for row in metrics:
+        model = row.model + (f", {row.finding}" if row.finding else "")
         if row.difference is not None and row.difference.difference < -MAX_AUC_LOSS:
             failures.append(
-                f"{row.model}: AUC falls by {-row.difference.difference:.4f} against float, "
+                f"{model}: AUC falls by {-row.difference.difference:.4f} against float, "
                 f"more than {MAX_AUC_LOSS}"
             )
         agreement = 1.0 if row.agreement is None else row.agreement
         differing = round((1 - agreement) * row.images)
         if agreement < MIN_AGREEMENT and differing > _MAY_DIFFER:
             failures.append(
-                f"{row.model}: decisions agree with float on {agreement:.4f} of the images, "
+                f"{model}: decisions agree with float on {agreement:.4f} of the images, "
                 f"fewer than {MIN_AGREEMENT}"
             )
     if failures:

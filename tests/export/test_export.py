@@ -342,6 +342,7 @@ def test_three_classes_survive_export_and_the_runtime(tmp_path: Path) -> None:
     fit = workbench(
         "train", "fit", "--recipe", "smoke", "--weights", "none", "--output", run,
         "--set", 'network.labels=["normal", "bacterial", "viral"]',
+        "--set", "network.activation=softmax",
         "--set", "optimisation.epochs=6",
     )  # fmt: skip
     assert fit.returncode == 0, fit.stderr

@@ -26,11 +26,11 @@ from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.grey import read_grey
 from edge_runtime.images.preprocess import InputSpec
-from train.audit.duplicates import NEAR_BITS, Pair, near_pairs, perceptual_hash
 from train.audit.probe import FEWEST as PROBED
 from train.audit.probe import Probe, features_of, probe_features
 from train.audit.shortcuts import Shortcut, measure_shortcuts
 from train.data.dataset import NORMAL, Sample
+from train.data.duplicates import NEAR_BITS, Pair, near_pairs, perceptual_hash
 from train.data.facts import FULL_SIZE, thumbnail, trivial_features
 from train.data.fields import Fields
 from train.data.judged import graft_judged

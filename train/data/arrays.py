@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
@@ -18,12 +19,15 @@ from train.data.dataset import (
     Sample,
     Split,
     fingerprint,
+    has_findings,
     phantom_samples,
     split_by_batch,
     split_by_block,
+    split_by_fold,
     split_by_patient,
     targets,
 )
+from train.data.duplicates import BITS, near_between, perceptual_hash
 from train.data.fields import Fields
 from train.data.mixture import Mixture
 from train.data.source import Source
@@ -90,17 +94,8 @@ class Arrays:
         train = source.pixels(split.train, recipe.input, "reading train", store)
         validation = source.pixels(split.validation, recipe.input, "reading validation")
         if recipe.data.duplicates != "allow":
-            _check_apart(split, train, validation)
-        labels = recipe.network.labels
-        classes = targets(split.train, labels)
-        count = np.bincount(classes, minlength=len(labels))
-        weight = np.ones(len(classes), np.float32)
-        if recipe.optimisation.class_weights:
-            weight = (len(classes) / (len(labels) * count))[classes].astype(np.float32)
-        one_hot = np.eye(len(labels), dtype=np.float32)[classes]
-        target = one_hot[:, 1:] if recipe.network.units == 1 else one_hot
-        smoothing = recipe.optimisation.label_smoothing
-        target = target * (1 - smoothing) + smoothing / len(labels)
+            _check_apart(split, train, validation, source, recipe.data.near_bits)
+        target, weight = _targets(recipe, split.train)
         corrupted = np.stack(
             [
                 augment(image, VALIDATION_CORRUPTION, np.random.default_rng((_VALIDATION_SEED, i)))
@@ -113,16 +108,46 @@ class Arrays:
             films = [source.films[sample.path] for sample in split.train]
             policy = recipe.augmentation
             mixture = Mixture(train, films, Fields(fields), recipe.data.mix, policy, Fields(sides))
+        ill = has_findings(split.validation, recipe.network.labels).any(axis=1)
         return Arrays(
             train,
-            target.astype(np.float32),
+            target,
             weight,
             validation,
             corrupted,
-            (targets(split.validation, labels) > 0).astype(np.int64),
+            np.asarray(ill, np.int64),
             digest,
             mixture,
         )
+
+
+def _targets(
+    recipe: Recipe, samples: Sequence[Sample]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Smoothed targets (n, units) and weights (n,), which make up for rare labels.
+
+    Raises:
+        InvalidValueError: A label that there is no film of, or films without a label.
+    """
+    labels, plan = recipe.network.labels, recipe.optimisation
+    found = has_findings(samples, labels)
+    normal = ~found.any(axis=1, keepdims=True)
+    one_hot = np.concatenate([normal, found], axis=1)
+    count = one_hot.sum(axis=0)
+    missing = [label for label, films in zip(labels, count, strict=True) if not films]
+    if missing:
+        raise InvalidValueError(f"no training film is {', '.join(missing)}: name more data")
+    if recipe.network.activation == "softmax":
+        targets(samples, labels)  # each has one
+        target, shares = one_hot, len(labels)
+    else:
+        target, shares = found, 2
+    weight = np.ones(len(target), np.float32)
+    if plan.class_weights:
+        rarity = len(target) / (len(labels) * count)
+        weight = ((one_hot * rarity).sum(axis=1) / one_hot.sum(axis=1)).astype(np.float32)
+    smoothed = target * (1 - plan.label_smoothing) + plan.label_smoothing / shares
+    return smoothed.astype(np.float32), weight
 
 
 class SameFilmsError(InvalidValueError):
@@ -132,12 +157,27 @@ class SameFilmsError(InvalidValueError):
         self.pairs = dict(pairs)
         one, other = next(iter(pairs.items()))
         super().__init__(
-            f"{len(pairs)} films of training have the very pixels of a film of validation, as "
-            f"{one} and {other}: their patients are named wrongly, or the films are there twice"
+            f"{len(pairs)} films of training are, or look like, a film of validation, as {one} and "
+            f"{other}: their patients are named wrongly, or the films are there twice"
         )
 
 
-def _check_apart(split: Split, train: NDArray[np.uint8], validation: NDArray[np.uint8]) -> None:
+def _check_apart(
+    split: Split,
+    train: NDArray[np.uint8],
+    validation: NDArray[np.uint8],
+    source: Source,
+    near_bits: int,
+) -> None:
+    """Raise SameFilmsError where a film of training is one of validation.
+
+    Args:
+        split: The films.
+        train: (n, height, width, 1) theirs.
+        validation: (m, height, width, 1).
+        source: Knows lungs that were cut out, whose black surroundings are alike.
+        near_bits: Of the recipe; 0 looks for equal pixels alone.
+    """
     held = {
         hashlib.blake2b(image.tobytes()).digest(): sample.path
         for image, sample in zip(validation, split.validation, strict=True)
@@ -147,8 +187,22 @@ def _check_apart(split: Split, train: NDArray[np.uint8], validation: NDArray[np.
         for image, sample in zip(train, split.train, strict=True)
         if (other := held.get(hashlib.blake2b(image.tobytes()).digest()))
     }
+    if near_bits and source.films:
+        whole = [i for i, sample in enumerate(split.train) if source.is_whole(sample)]
+        near = near_between(_hashes(train, whole), _hashes(validation), near_bits)
+        for pair in sorted(near, key=lambda pair: -pair.distance):  # the nearest is named
+            pairs[split.train[whole[pair.first]].path] = split.validation[pair.second].path
     if pairs:
         raise SameFilmsError(pairs)
+
+
+def _hashes(pixels: NDArray[np.uint8], chosen: Sequence[int] | None = None) -> NDArray[np.bool_]:
+    """(n, 256) perceptual hashes of the chosen images."""
+    places = range(len(pixels)) if chosen is None else chosen
+    found = np.zeros((len(places), BITS), bool)
+    for row, i in enumerate(tqdm(places, "looking for same films", leave=False, disable=None)):
+        found[row] = perceptual_hash(Image.fromarray(pixels[i, :, :, 0]))
+    return found
 
 
 def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
@@ -172,21 +226,26 @@ def split_data(recipe: Recipe, data: Sequence[Path]) -> tuple[Split, Source]:
         source = Source(table.root, films)
         given = [s for s in table.samples(("val",)) if s.path in films]
         samples = [s for s in table.samples(("train", "val", "")) if s.path in films]
-        if len(given) >= recipe.data.least_val:
+        if len(given) >= recipe.data.least_val and not recipe.data.fold[1]:
             return _as_given(samples, given, recipe, source), source
         if given:
+            why = f"fewer than data.least_val ({recipe.data.least_val})"
+            if recipe.data.fold[1]:
+                why = "and folds are of all films"
             tqdm.write(
-                f"the part val has {len(given)} films, fewer than data.least_val "
-                f"({recipe.data.least_val}): it joins train, which is split by patient"
+                f"the part val has {len(given)} films, {why}: it joins train, which is split by "
+                "patient"
             )
     else:
         raise InvalidValueError(f"data.source must be folder or phantoms: {recipe.data.source!r}")
-    if recipe.data.block[1]:
+    seed = recipe.data.split_seed or recipe.seed
+    if recipe.data.fold[1]:
+        split = split_by_fold(samples, *recipe.data.fold, seed)
+    elif recipe.data.block[1]:
         split = split_by_block(samples, *recipe.data.block)
     elif recipe.data.holdout:
         split = split_by_batch(samples, recipe.data.holdout)
     else:
-        seed = recipe.data.split_seed or recipe.seed
         split = split_by_patient(samples, recipe.data.validation_fraction, seed)
     return _with_both_classes(split, source, "by patient"), source
 

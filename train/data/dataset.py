@@ -28,6 +28,7 @@ NORMAL_FOLDERS = ("NORMAL", "NO_FINDING")  # the second name is that of the NIH'
 POSITIVE_FOLDER = "PNEUMONIA"
 CLASS_FOLDERS = (NORMAL_FOLDERS[0], POSITIVE_FOLDER)
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".dcm")
+SEVERAL = "|"  # between findings of one film
 _NAMED = 10  # of files that an error names
 
 
@@ -45,7 +46,11 @@ class UnreadableError(InvalidValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One labelled radiograph. `kind` is normal, bacterial, viral or pneumonia (type unknown)."""
+    """One labelled radiograph.
+
+    `kind` is normal, or what it shows: in the public layout bacterial, viral or pneumonia (type
+    unknown), in a table whatever that says. Several findings have `|` between them.
+    """
 
     path: str  # relative to the data folder, with forward slashes; or "phantom/SEED"
     kind: str
@@ -173,6 +178,28 @@ def split_by_block(samples: list[Sample], block: int, blocks: int) -> Split:
     return Split(train, tuple(sorted(validation, key=lambda s: s.path)))
 
 
+def split_by_fold(samples: list[Sample], fold: int, folds: int, seed: int) -> Split:
+    """Hold out one of `folds` parts of the patients, from 1, with its share of every finding.
+
+    Raises:
+        InvalidValueError: `fold` is not from 1 to `folds`, or there are fewer patients of a kind.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold  # takes half a second
+
+    if not 1 <= fold <= folds or folds < 2:
+        raise InvalidValueError(f"fold {fold} of {folds} does not exist")
+    kinds, patients = [s.kind for s in samples], [s.patient for s in samples]
+    for kind in sorted(set(kinds)):
+        count = len({s.patient for s in samples if s.kind == kind})
+        if count < folds:
+            raise InvalidValueError(
+                f"{folds} folds need at least as many patients of each kind, and {count} are {kind}"
+            )
+    parts = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    train, held_out = list(parts.split(np.zeros(len(samples)), kinds, patients))[fold - 1]
+    return Split(tuple(samples[i] for i in train), tuple(samples[i] for i in held_out))
+
+
 def _number(patient: str) -> tuple[int, str]:
     """The number that a patient's name ends in, for sorting."""
     match = re.search(r"\d+$", patient)
@@ -242,16 +269,49 @@ def fingerprint(samples: Iterable[Sample], parts: Iterable[NDArray[np.uint8]]) -
     return digest.hexdigest()
 
 
-def targets(samples: Iterable[Sample], labels: tuple[str, ...]) -> NDArray[np.int64]:
-    """Class index of each sample for labels ("normal", "pneumonia") or one per kind.
+def shown_by(kind: str) -> tuple[str, ...]:
+    """The findings of a film's kind; () of a normal one."""
+    return () if kind == NORMAL else tuple(kind.split(SEVERAL))
+
+
+def has_findings(samples: Iterable[Sample], labels: tuple[str, ...]) -> NDArray[np.bool_]:
+    """(n, labels - 1): which samples show which of the labels after the first.
+
+    Args:
+        samples: Films.
+        labels: Of the model, normal first. Bacterial and viral pneumonia are "pneumonia", where
+            that is a label.
 
     Raises:
-        InvalidValueError: A sample's kind has no label (type unknown in a three-class recipe).
+        InvalidValueError: A sample shows what is no label (type unknown in a three-class recipe).
     """
-    index = {label: i for i, label in enumerate(labels)}
+    index = {label: i for i, label in enumerate(labels[1:])}
     if "pneumonia" in index:
         index |= {"bacterial": index["pneumonia"], "viral": index["pneumonia"]}
-    kinds = [s.kind for s in samples]
-    for kind in set(kinds) - set(index):
-        raise InvalidValueError(f"samples of kind {kind!r} have no place among labels {labels}")
-    return np.array([index[kind] for kind in kinds])
+    rows = [shown_by(s.kind) for s in samples]
+    for name in sorted({name for row in rows for name in row} - set(index)):
+        raise InvalidValueError(
+            f"films of kind {name!r} have no place among the labels {', '.join(labels)}: "
+            "data.findings of the recipe says what they are called here, or leaves them out"
+        )
+    found = np.zeros((len(rows), len(index)), bool)[:, : len(labels) - 1]
+    for i, row in enumerate(rows):
+        found[i, [index[name] for name in row]] = True
+    return found
+
+
+def targets(samples: Iterable[Sample], labels: tuple[str, ...]) -> NDArray[np.int64]:
+    """(n,) index of the one label of each sample.
+
+    Raises:
+        InvalidValueError: As `has_findings`, or a sample has several.
+    """
+    samples = list(samples)
+    found = has_findings(samples, labels)
+    for sample, count in zip(samples, found.sum(axis=1), strict=True):
+        if count > 1:
+            raise InvalidValueError(
+                f"{sample.path} shows {sample.kind}: where labels exclude each other (softmax) a "
+                'film has one; network.activation = "sigmoid" judges each for itself'
+            )
+    return np.asarray(found @ np.arange(1, len(labels)), np.int64)

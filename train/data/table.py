@@ -4,7 +4,8 @@
 
 - a folder in the public layout, DATA/{train,val,test}/{NORMAL,PNEUMONIA}/*.jpeg,
 - a single part of it, DATA/{NORMAL or NO_FINDING,PNEUMONIA}/*, or
-- a CSV file with the columns `path` (relative to the file) and `finding` or `label`, and any of
+- a CSV file with the columns `path` (relative to the file) and `finding` or `label` (normal, or
+  what the film shows, several with `|` between them), and any of
   `patient`, `source`, `split`, `view`, `age`, `contrast`, `crop`, `boxes`, `same_film`, `licence`.
   Others are left alone.
 
@@ -27,8 +28,10 @@ from edge_runtime.errors import InvalidValueError
 from train.data.dataset import (
     CLASS_FOLDERS,
     IMAGE_SUFFIXES,
+    NORMAL,
     NORMAL_FOLDERS,
     POSITIVE_FOLDER,
+    SEVERAL,
     Sample,
     kind_of,
     patient_of,
@@ -97,7 +100,8 @@ def read_table(
         data: Folders and CSV files; see the module. Sample paths are relative to the only folder
             (or the folder of the only CSV file), or to the folder that all have in common.
         findings: What a finding is called here: {"opacity": "pneumonia"}; "" leaves its films
-            out. A finding that is not named keeps its own name.
+            out. A finding that is not named keeps its own name. Of a film with several (`|`
+            between them) those that are left out, or count as normal, are dropped.
         patient_pattern: What in a path names the patient, where no column does: `patient_of`.
 
     Raises:
@@ -138,14 +142,26 @@ def read_table(
                 same.append((placed.path, _join(prefix, twin)))
     _check_unique(films)
     films = list(_as_one_patient(films, same))
-    kinds = findings or {}
+    called = findings or {}
     named = (
-        dataclasses.replace(f, sample=dataclasses.replace(f.sample, kind=kinds[f.sample.kind]))
-        if f.sample.kind in kinds
+        dataclasses.replace(f, sample=dataclasses.replace(f.sample, kind=kind))
+        if (kind := _called(f.sample.kind, called)) != f.sample.kind
         else f
         for f in films
     )
     return Table(root, tuple(f for f in named if f.sample.kind), guessed, tuple(same))
+
+
+def _called(kind: str, names: Mapping[str, str]) -> str:
+    """What a film shows, in a recipe's names; "" of one that is left out."""
+    if kind in names:
+        return names[kind]
+    if SEVERAL not in kind:
+        return kind
+    parts = [names.get(part.strip(), part.strip()) for part in kind.split(SEVERAL)]
+    # A finding that is left out, or counts as normal, says nothing beside another one.
+    shown = dict.fromkeys(part for part in parts if part not in ("", NORMAL))
+    return SEVERAL.join(shown) or (NORMAL if NORMAL in parts else "")
 
 
 def told_guesses(table: Table) -> str:

@@ -41,7 +41,7 @@ class Counterfactual:
 
 
 def measure_counterfactuals(
-    model: Any, pixels: NDArray[np.uint8], positive: NDArray[np.int64]
+    model: Any, pixels: NDArray[np.uint8], positive: NDArray[np.int64], activation: str
 ) -> tuple[Counterfactual, ...]:
     """One row for each swap.
 
@@ -49,6 +49,7 @@ def measure_counterfactuals(
         model: A Keras model from (n, h, w, 1) 0..255 to logits.
         pixels: (n, h, w, 1) uint8; validation images, not test images.
         positive: (n,) of 0 and 1.
+        activation: Of the model.
     """
     rng = np.random.default_rng(_SEED)
     by_class = [np.flatnonzero(positive == value) for value in (0, 1)]
@@ -66,6 +67,7 @@ def measure_counterfactuals(
                     for i, j in enumerate(chosen)
                 ]
             )[..., np.newaxis]
-            aucs[which] = auc_interval(positive, disease_logit(predict_logits(model, changed)))
+            logits = disease_logit(predict_logits(model, changed), activation)
+            aucs[which] = auc_interval(positive, logits)
         rows.append(Counterfactual(name, aucs["own"], aucs["other"]))
     return tuple(rows)

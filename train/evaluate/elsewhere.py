@@ -24,7 +24,6 @@ from PIL import Image
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
@@ -183,7 +182,7 @@ def _logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.floa
     import keras  # takes seconds
 
     model = keras.saving.load_model(finished.folder / "model.keras", compile=False)
-    return disease_logit(predict_logits(model, pixels))
+    return finished.disease(predict_logits(model, pixels))
 
 
 def _comparisons(
@@ -235,7 +234,7 @@ def _comparisons(
 def _called(
     finished: FinishedRun, films: Sequence[Film], scores: NDArray[np.float64]
 ) -> Iterator[Called]:
-    temperature, points = finished.calibrate(disease_logit(finished.validation.logits))
+    temperature, points = finished.calibrate(finished.disease(finished.validation.logits))
     probability = probabilities(scores / temperature)
     groups = sorted({(f.source, f.sample.kind) for f in films})
     for source, finding in groups:

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from edge_runtime import __version__
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.judge.scores import disease_logit
 from train.data.dataset import NORMAL, Sample, read_bytes
 from train.data.source import Source, open_source
 from train.evaluate.adjusted import facts_of, within_facts
@@ -58,15 +57,15 @@ def run_evaluation(
     evaluation = evaluate(run, scores, part, int(model.count_params()))
     if part == "validation":
         pixels = source.pixels(scores.samples, run.input, "counterfactuals")
-        rows = measure_counterfactuals(model, pixels, scores.positive)
+        rows = measure_counterfactuals(model, pixels, scores.positive, run.activation)
         evaluation = dataclasses.replace(evaluation, counterfactuals=rows)
     if part == "external":
         pixels = source.pixels(scores.samples, run.input, "less detail")
-        levels = measure_detail(model, pixels, scores.positive)
+        levels = measure_detail(model, pixels, scores.positive, run.activation)
         contents = (read_bytes(source.root, sample) for sample in scores.samples)
         within = within_facts(
             scores.positive,
-            disease_logit(scores.logits),
+            run.disease(scores.logits),
             facts_of(contents, len(scores.samples)),
             [sample.patient for sample in scores.samples],
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.judge.scores import disease_logit
+from edge_runtime.judge.scores import finding_probabilities
 from edge_runtime.statistics import odds
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import (
@@ -21,7 +21,9 @@ from edge_runtime.statistics.metrics import (
     expected_calibration_error,
     proportion,
 )
+from train.data.dataset import has_findings
 from train.evaluate.adjusted import WithinFacts
+from train.evaluate.by_finding import ByFinding, measure_findings
 from train.evaluate.counterfactual import Counterfactual
 from train.run.finished import FinishedRun
 from train.run.scores import Scores
@@ -80,14 +82,16 @@ class Evaluation:
     counterfactuals: tuple[Counterfactual, ...] = ()
     # On external images only: what file facts alone tell, and the AUC within strata of that.
     within_facts: WithinFacts | None = None
+    # Of models that tell several findings.
+    by_finding: ByFinding | None = None
     # AUC with less detail, on external images only; see probes.py.
     less_detail: dict[str, Estimate] = dataclasses.field(default_factory=dict)
 
 
 def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Evaluation:
     """All figures, from logits alone."""
-    temperature, points = run.calibrate(disease_logit(run.validation.logits))
-    probability = probabilities(scores, temperature)
+    temperature, points = run.calibrate(run.disease(run.validation.logits))
+    probability = probabilities(run, scores, temperature)
     positive = scores.positive
     kinds = np.array([s.kind for s in scores.samples])
     patients = [s.patient for s in scores.samples]
@@ -126,7 +130,18 @@ def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Ev
         expected_calibration_error=bootstrap(expected_calibration_error),
         points=tuple(_at_point(point, positive, probability, kinds, patients) for point in points),
         specificity_at_sensitivity_0_989=float((probability[positive == 0] < cut).mean()),
+        by_finding=_by_finding(run, scores, temperature),
     )
+
+
+def _by_finding(run: FinishedRun, scores: Scores, temperature: float) -> ByFinding | None:
+    findings = run.calibrate_findings(run.validation.logits)
+    if not findings:
+        return None
+    own = [finding.temperature for finding in findings]
+    values = [finding_probabilities(z, run.activation, own, temperature) for z in scores.logits]
+    shown = has_findings(scores.samples, run.labels)
+    return measure_findings(findings, shown, np.array(values), [s.patient for s in scores.samples])
 
 
 def _at_point(
@@ -169,9 +184,9 @@ def _at_point(
     )
 
 
-def probabilities(scores: Scores, temperature: float) -> NDArray[np.float64]:
-    """(n,) calibrated probabilities of any pneumonia."""
-    return odds.probabilities(disease_logit(scores.logits) / temperature)
+def probabilities(run: FinishedRun, scores: Scores, temperature: float) -> NDArray[np.float64]:
+    """(n,) calibrated probabilities of any disease."""
+    return odds.probabilities(run.disease(scores.logits) / temperature)
 
 
 def summary(evaluation: Evaluation) -> str:
@@ -194,6 +209,13 @@ def summary(evaluation: Evaluation) -> str:
         f"other {c.swapped}: AUC {c.own_class} from the same class, {c.other_class} from the other"
         for c in e.counterfactuals
     ]
+    if e.by_finding:
+        lines += [
+            f"{f.name}: {f.positives} films, AUC against all others {f.auc}, against normal "
+            f"{f.auc_normal}"
+            for f in e.by_finding.figures
+        ]
+        lines.append(f"mean over findings: AUC {e.by_finding.macro_auc}")
     if e.within_facts:
         lines.append(
             f"facts of the files alone: AUC {e.within_facts.facts_auc}; the model within strata of "

@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_runtime.judge.operating_point import ABNORMAL, PNEUMONIA
 from edge_runtime.records.heatmap import overlay
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import calibration_bins, precision_recall_curve, roc_curve
 from train.data.source import Source
+from train.evaluate.by_finding import CONFUSION_TOLD, FIGURE_COLUMNS, SOURCES_TOLD, rows_of
 from train.evaluate.figures import Evaluation, probabilities
 from train.page import Page
 from train.run.finished import FinishedRun
@@ -35,7 +37,9 @@ def write_page(
     output: Path,
 ) -> None:
     """index.html with everything, and each plot as an SVG beside it."""
-    probability = probabilities(scores, evaluation.temperature)
+    probability = probabilities(run, scores, evaluation.temperature)
+    positive = run.recipe.network.positive
+    disease = PNEUMONIA if positive == PNEUMONIA else "disease"
     page = Page(f"{evaluation.recipe}, seed {evaluation.seed}: {evaluation.part}")
     page.text(
         f"{_told_choices(run, evaluation.part)} Screening support, research and education, not a "
@@ -44,9 +48,9 @@ def write_page(
     _add_tables(page, evaluation)
     matplotlib.rcParams["svg.hashsalt"] = "cxr-edge"  # the same figures give the same file
     figures = {
-        "confusion": _draw_confusion(evaluation),
+        "confusion": _draw_confusion(evaluation, positive),
         "curves": _draw_roc_and_precision_recall(scores, probability, evaluation),
-        "calibration": _draw_calibration(scores, probability, evaluation),
+        "calibration": _draw_calibration(scores, probability, evaluation, positive),
     }
     history = run.folder / "history.json"
     for name, figure in figures.items():
@@ -60,9 +64,9 @@ def write_page(
         page.heading("Learning curves")
         page.plot(figure, "loss and validation AUC by epoch")
         figure.savefig(output / "learning.svg", metadata={"Date": None})
-    for title, chosen in _mistakes(scores, probability, evaluation):
+    for title, chosen in _mistakes(scores, probability, evaluation, disease):
         page.heading(title)
-        page.text("Left the image, right where the model sees arguments for pneumonia.")
+        page.text(f"Left the image, right where the model sees arguments for {disease}.")
         page.gallery(_pictures(run, model, scores, probability, chosen, source))
     page.write(output / "index.html")
 
@@ -108,6 +112,13 @@ def _add_tables(page: Page, e: Evaluation) -> None:
         ("operating point", *e.points[0].sensitivity_by_kind),
         [(p.name, *(str(v) for v in p.sensitivity_by_kind.values())) for p in e.points],
     )
+    if e.by_finding:
+        figures, counts = rows_of(e.by_finding)
+        page.heading("By finding")
+        page.text(SOURCES_TOLD)
+        page.table(FIGURE_COLUMNS, figures)
+        page.text(CONFUSION_TOLD)
+        page.table(("shows", *e.by_finding.columns), counts)
     if e.less_detail:
         page.text(
             "AUC after each image was reduced to so many pixels a side and enlarged again. Where "
@@ -125,23 +136,23 @@ def _add_tables(page: Page, e: Evaluation) -> None:
         )
 
 
-def _draw_confusion(e: Evaluation) -> Figure:
+def _draw_confusion(e: Evaluation, positive: str) -> Figure:
     figure = Figure(figsize=(3.4 * len(e.points), 3.2), layout="constrained")
     all_axes = figure.subplots(1, len(e.points), squeeze=False)
     for axes, p in zip(all_axes[0], e.points, strict=True):
-        decided = ["normal", "pneumonia"]
+        decided = ["normal", positive]
         counts = np.array(
             [[p.true_negative, p.false_positive], [p.false_negative, p.true_positive]]
         )
         if p.answers is not None:
-            decided, counts = ["normal", "uncertain", "pneumonia"], np.array(p.answers)
+            decided, counts = ["normal", "uncertain", positive], np.array(p.answers)
         axes.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
         for (row, column), count in np.ndenumerate(counts):
             share = count / counts[row].sum()
             colour = "white" if share > 0.5 else "black"
             axes.text(column, row, f"{count}\n{share:.1%}", ha="center", va="center", color=colour)
         axes.set_xticks(range(len(decided)), decided)
-        axes.set_yticks([0, 1], ["normal", "pneumonia"], rotation=90, va="center")
+        axes.set_yticks([0, 1], ["normal", positive], rotation=90, va="center")
         axes.set(xlabel="decided", ylabel="labelled", title=f"{p.name} ({p.threshold:.3f})")
     return figure
 
@@ -168,7 +179,9 @@ def _draw_roc_and_precision_recall(
     return figure
 
 
-def _draw_calibration(scores: Scores, probability: NDArray[np.float64], e: Evaluation) -> Figure:
+def _draw_calibration(
+    scores: Scores, probability: NDArray[np.float64], e: Evaluation, positive: str
+) -> Figure:
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     (left, right) = figure.subplots(1, 2)
     edges = np.linspace(0, 1, _BINS + 1)
@@ -183,9 +196,10 @@ def _draw_calibration(scores: Scores, probability: NDArray[np.float64], e: Evalu
             str(images), (x, y), textcoords="offset points", xytext=(4, -10), fontsize="small"
         )
     error = e.expected_calibration_error.value
-    left.set(xlabel="mean probability", ylabel="share with pneumonia",
+    told = "that is abnormal" if positive == ABNORMAL else "with pneumonia"
+    left.set(xlabel="mean probability", ylabel=f"share {told}",
              title=f"calibration, error {error:.3f}")  # fmt: skip
-    for value, name in ((0, "normal"), (1, "pneumonia")):
+    for value, name in ((0, "normal"), (1, positive)):
         right.hist(probability[scores.positive == value], edges, alpha=0.55, label=name)
     for p in e.points[:2]:
         right.axvline(p.threshold, color="0.4", linestyle="--", linewidth=0.9)
@@ -195,14 +209,14 @@ def _draw_calibration(scores: Scores, probability: NDArray[np.float64], e: Evalu
 
 
 def _mistakes(
-    scores: Scores, probability: NDArray[np.float64], e: Evaluation
+    scores: Scores, probability: NDArray[np.float64], e: Evaluation, disease: str
 ) -> Iterable[tuple[str, NDArray[np.int64]]]:
     balanced = next(p for p in e.points if p.name == "balanced")
     called = probability >= balanced.threshold
     missed = np.flatnonzero(~called & (scores.positive == 1))
     alarms = np.flatnonzero(called & (scores.positive == 0))
     yield (
-        f"Missed pneumonia at balanced: {len(missed)}, the lowest scores first",
+        f"Missed {disease} at balanced: {len(missed)}, the lowest scores first",
         missed[np.argsort(probability[missed])][:_SHOWN],
     )
     yield (
@@ -225,7 +239,7 @@ def _pictures(
 
     samples = [scores.samples[i] for i in chosen]
     pixels = source.pixels(samples, run.input, "pictures")
-    maps = evidence_maps(model, pixels)
+    maps = evidence_maps(model, pixels, run.recipe.network.activation)
     pictures = []
     for i, sample, image, evidence in zip(chosen, samples, pixels, maps, strict=True):
         coloured = overlay(image, evidence, scale=1)

@@ -22,7 +22,7 @@ DETAIL = (64, 48, 32, 24)  # pixels that are left of a side
 
 
 def measure_detail(
-    model: Any, pixels: NDArray[np.uint8], positive: NDArray[np.int64]
+    model: Any, pixels: NDArray[np.uint8], positive: NDArray[np.int64], activation: str
 ) -> dict[str, Estimate]:
     """AUC by the number of pixels that each side is reduced to and enlarged from again.
 
@@ -30,11 +30,12 @@ def measure_detail(
         model: A Keras model from (n, h, w, 1) 0..255 to logits.
         pixels: (n, h, w, 1) uint8.
         positive: (n,) of 0 and 1.
+        activation: Of the model.
     """
     found = {}
     for side in DETAIL:
         reduced = np.stack([_reduce(image[:, :, 0], side) for image in pixels])[..., np.newaxis]
-        logits = disease_logit(predict_logits(model, reduced))
+        logits = disease_logit(predict_logits(model, reduced), activation)
         found[f"{side} px"] = auc_interval(positive, logits)
     return found
 

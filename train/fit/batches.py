@@ -32,7 +32,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.key, self.teacher = (recipe.seed, epoch), teacher
         policy = self.policy
         self.swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
-        diseased = disease_share(target) > 0.5
+        diseased = disease_share(target, recipe.network.activation) > 0.5
         self.by_class = [np.flatnonzero(diseased == value) for value in (False, True)]
         self.order = np.random.default_rng(self.key).permutation(len(pixels))
 
@@ -109,9 +109,9 @@ class MixedBatches(keras.utils.PyDataset):
         return batch, targets
 
 
-def disease_share(target: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probability of any disease in targets (n, units): one unit, or a unit each, normal first."""
-    return target[:, 0] if target.shape[1] == 1 else target[:, 1:].sum(axis=1)
+def disease_share(target: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
+    """Probability of any disease in targets (n, units) of an activation."""
+    return np.asarray(target.max(axis=1) if activation == "sigmoid" else target[:, 1:].sum(axis=1))
 
 
 def _mix(values: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:

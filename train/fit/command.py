@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_runtime.commands.options import whole
 from train.data.table import add_data_sets
+from train.fit.track import TOOLS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights imagenet --output runs/default"
     )
     parser.add_argument("--recipe", required=True, help="a name from `recipes`, or a .toml file")
+    parser.add_argument(
+        "--folds",
+        type=whole(2, 100),
+        metavar="N",
+        help="cross-validation: train OUTPUT/fold-1 to fold-N, each without a part of the patients",
+    )
     add_training_arguments(parser)
 
 
@@ -72,6 +80,14 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "--distribute", action="store_true", help="share each batch between all GPUs"
     )
     parser.add_argument(
+        "--track",
+        action="append",
+        default=[],
+        choices=TOOLS,
+        help="copy the history to tensorboard (RUN/tensorboard) or mlflow (mlruns/ beside RUN); "
+        "may be given several times",
+    )
+    parser.add_argument(
         "--stream",
         action="store_true",
         help="keep the prepared images on the disk, for data that do not fit in memory",
@@ -80,7 +96,16 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     try:
-        fit_from(arguments, arguments.output)
+        if arguments.folds:
+            from train.fit.folds import fit_folds
+
+            fit_folds(
+                arguments.output,
+                arguments.folds,
+                lambda folder, changes: fit_from(arguments, folder, changes),
+            )
+        else:
+            fit_from(arguments, arguments.output)
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return 130
@@ -112,4 +137,5 @@ def fit_from(
             distribute=arguments.distribute,
             stream=arguments.stream,
         ),
+        track=arguments.track,
     )

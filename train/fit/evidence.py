@@ -57,7 +57,10 @@ def map_target(rendered: Rendered, rows: int, columns: int) -> NDArray[np.float3
 
 @keras.saving.register_keras_serializable("cxr-edge")
 class EvidenceLoss(keras.losses.Loss):
-    """Of targets (n, rows, columns, 2) from `map_target` and maps (n, rows, columns, 1)."""
+    """Of targets (n, rows, columns, 2) from `map_target` and maps (n, rows, columns, units).
+
+    Of several units it teaches the likeliest of each place.
+    """
 
     def __init__(self, outside: float = 0.0, boxes: float = 0.0) -> None:
         super().__init__(name="evidence")
@@ -70,7 +73,7 @@ class EvidenceLoss(keras.losses.Loss):
     def call(self, y_true: keras.KerasTensor, y_pred: keras.KerasTensor) -> keras.KerasTensor:
         ops = keras.ops
         outside, boxes = y_true[..., 0], y_true[..., 1]
-        evidence = ops.cast(y_pred[..., 0], "float32")
+        evidence = ops.cast(ops.max(y_pred, axis=-1), "float32")
         size = ops.abs(evidence)
         outer = ops.relu(1 - (1 - outside) / _INSIDE)
         total = ops.sum(size, axis=(1, 2))

@@ -32,6 +32,7 @@ from train.fit.evidence import with_map
 from train.fit.hardware import Hardware
 from train.fit.optimise import compile_phase, learning_rates
 from train.fit.teacher import Teacher, load_finished
+from train.fit.track import Tracker, check_tools, tracked
 from train.network.build import MAP_LAYER, build_network
 from train.network.fold import fold, unfold
 from train.network.narrow import narrow
@@ -54,6 +55,7 @@ def fit(
     hardware: Hardware | None = None,
     fields: Sequence[Path] = (),
     sides: Sequence[Path] = (),
+    track: Sequence[str] = (),
 ) -> None:
     """Train a recipe into the run folder `output`, or go on with an interrupted run there.
 
@@ -66,6 +68,7 @@ def fit(
             f"recipe {recipe.name} mixes no sources and grafts nothing: leave --fields and --sides "
             "out, or name a recipe that does (hospitals)"
         )
+    check_tools(track)
     hardware = hardware or Hardware()
     run = RunFolder(output)
     # What is wrong with the command is said before anything is read for minutes, or written.
@@ -83,7 +86,7 @@ def fit(
         arrays, split, unreadable = _load(recipe, source, split, stream, fields, sides)
         record = describe_run(recipe, start.record, arrays.fingerprint, _counts(split), unreadable)
         run.begin(record, split)
-        history = _train(trainee, recipe, arrays, run, split)
+        history = _train(trainee, recipe, arrays, run, split, track)
     _finish(_Settling(recipe, model, trainee), recipe, arrays, run, history, split)
 
 
@@ -217,12 +220,33 @@ def _counts(split: Split) -> dict[str, int]:
 
 
 def _train(
-    model: keras.Model, recipe: Recipe, arrays: Arrays, run: RunFolder, split: Split
+    model: keras.Model,
+    recipe: Recipe,
+    arrays: Arrays,
+    run: RunFolder,
+    split: Split,
+    track: Sequence[str],
 ) -> list[dict[str, Any]]:
-    plan = recipe.optimisation
-    total = plan.head_epochs + plan.epochs
     state = run.load_state()
     history: list[dict[str, Any]] = state.history if state else []
+    with tracked(track, run.path, recipe, history) as trackers:
+        _train_epochs(model, recipe, arrays, run, split, state, history, trackers)
+    return history
+
+
+def _train_epochs(
+    model: keras.Model,
+    recipe: Recipe,
+    arrays: Arrays,
+    run: RunFolder,
+    split: Split,
+    state: State | None,
+    history: list[dict[str, Any]],
+    trackers: Sequence[Tracker],
+) -> None:
+    """Go on from `state`, if there is one, and add an entry for every epoch to `history`."""
+    plan = recipe.optimisation
+    total = plan.head_epochs + plan.epochs
     if state:
         tqdm.write(f"resuming {run.path} after epoch {len(history)} of {total}")
     phase = None
@@ -248,8 +272,10 @@ def _train(
                 state = None
         loss = _run_epoch(trainee, recipe, arrays, epoch, total, teacher)
         entry = {"epoch": epoch + 1, "phase": phase, "loss": loss}
-        entry |= _validate(model, arrays)
+        entry |= _validate(model, arrays, recipe.network.activation)
         history.append(entry)
+        for tracker in trackers:
+            tracker.epoch(entry)
         tqdm.write(
             f"epoch {epoch + 1}/{total} {phase}: loss {loss:.4f}, validation AUC "
             f"{entry['validation_auc']:.4f}, corrupted {entry['corrupted_auc']:.4f}"
@@ -265,7 +291,6 @@ def _train(
         draw_curves(history, run.path / "curves.png")
     if state:  # every epoch was already done
         trainee.set_weights(state.weights)
-    return history
 
 
 def _quality(entry: dict[str, Any], monitor: str) -> float:
@@ -333,9 +358,9 @@ def _run_epoch(
     return float(result.history["loss"][0])
 
 
-def _validate(model: keras.Model, arrays: Arrays) -> dict[str, float]:
-    plain = disease_logit(predict_logits(model, arrays.validation))
-    corrupted = disease_logit(predict_logits(model, arrays.corrupted))
+def _validate(model: keras.Model, arrays: Arrays, activation: str) -> dict[str, float]:
+    plain = disease_logit(predict_logits(model, arrays.validation), activation)
+    corrupted = disease_logit(predict_logits(model, arrays.corrupted), activation)
     positive = arrays.validation_positive
     plain_auc, corrupted_auc = auc(positive, plain), auc(positive, corrupted)
     return {
@@ -372,7 +397,7 @@ def _finish(
     scores: dict[str, dict[str, float]] = {}
     for name, weights in candidates.items():
         settling.set_weights(weights)
-        scores[name] = _validate(settling.model, arrays)
+        scores[name] = _validate(settling.model, arrays, recipe.network.activation)
         tqdm.write(f"{name}: {scores[name]}")
     if plan.average_last == 1:
         chosen = mean_name  # of the last epoch alone

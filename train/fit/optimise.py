@@ -25,7 +25,7 @@ def compile_phase(model: keras.Model, recipe: Recipe, phase: str) -> None:
     optimizer.build(model.trainable_variables)
     loss = (
         keras.losses.BinaryCrossentropy(from_logits=True)
-        if recipe.network.units == 1
+        if recipe.network.activation == "sigmoid"
         else keras.losses.CategoricalCrossentropy(from_logits=True)
     )
     weights = None

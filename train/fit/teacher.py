@@ -41,7 +41,7 @@ class Teacher:
             InvalidValueError: See `load_finished`.
         """
         self._weight = recipe.distillation.weight
-        self._sigmoid = recipe.network.units == 1
+        self._sigmoid = recipe.network.activation == "sigmoid"
         if not 0 < self._weight <= 1:
             raise InvalidValueError(f"distillation.weight must be in (0, 1], got {self._weight}")
         self._models = [load_finished(Path(run), recipe, held_out) for run in runs]

@@ -12,26 +12,29 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.judge.scores import disease_logit
+from edge_runtime.judge.scores import disease_logit, disease_map
 from train.network.build import FEATURES_LAYER, MAP_LAYER
 
 _CHUNK = 256  # channels at a time, for memory
 
 
-def evidence_maps(model: keras.Model, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(n, h, w, 1) uint8 -> (n, rows, columns) log odds of pneumonia by region."""
+def evidence_maps(
+    model: keras.Model, pixels: NDArray[np.uint8], activation: str
+) -> NDArray[np.float32]:
+    """(n, h, w, 1) uint8 -> (n, rows, columns) log odds of disease by region."""
     names = [layer.name for layer in model.layers]
     images = pixels.astype(np.float32)
     if MAP_LAYER in names:
         maps = np.asarray(keras.Model(model.input, model.get_layer(MAP_LAYER).output)(images))
-        flat = maps.reshape(-1, maps.shape[-1]).astype(np.float64)
-        return disease_logit(flat).reshape(maps.shape[:3]).astype(np.float32)
+        return np.stack([disease_map(one.astype(np.float32), activation) for one in maps])
     features = np.asarray(keras.Model(model.input, model.get_layer(FEATURES_LAYER).output)(images))
     head = model.layers[names.index(FEATURES_LAYER) + 1 :]
-    return np.stack([_grad_cam(head, one[np.newaxis]) for one in features])
+    return np.stack([_grad_cam(head, one[np.newaxis], activation) for one in features])
 
 
-def _grad_cam(head: list[keras.Layer], features: NDArray[np.float32]) -> NDArray[np.float32]:
+def _grad_cam(
+    head: list[keras.Layer], features: NDArray[np.float32], activation: str
+) -> NDArray[np.float32]:
     """(1, rows, columns, channels) -> (rows, columns), scaled to the logit that they explain.
 
     Grad-CAM's weight of a channel is the mean of the gradient over its places, which is the
@@ -42,7 +45,7 @@ def _grad_cam(head: list[keras.Layer], features: NDArray[np.float32]) -> NDArray
         x = batch
         for layer in head:
             x = layer(x, training=False) if isinstance(layer, keras.layers.Dropout) else layer(x)
-        return disease_logit(np.asarray(x, dtype=np.float64))
+        return disease_logit(np.asarray(x, dtype=np.float64), activation)
 
     channels = features.shape[-1]
     step = 1e-2 * float(features.std() + 1e-6)

@@ -14,16 +14,20 @@ from numpy.typing import NDArray
 from edge_runtime.basics.parse import from_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
-from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
-from edge_runtime.judge.operating_point import OperatingPoint
+from edge_runtime.judge.calibration import SPLIT, choose_operating_points, fit_temperature
+from edge_runtime.judge.finding import Finding
+from edge_runtime.judge.operating_point import PNEUMONIA, OperatingPoint
 from edge_runtime.judge.population import ADULT, Population
-from edge_runtime.judge.scores import disease_logit
-from train.data.dataset import Split
+from edge_runtime.judge.scores import disease_logit, label_probabilities
+from edge_runtime.statistics.metrics import auc_interval
+from edge_runtime.statistics.odds import log_odds
+from train.data.dataset import Split, has_findings
 from train.recipe import Recipe
 from train.run.folder import SCHEMA
 from train.run.scores import CORRUPTED, PLAIN, Scores, read_scores
 
 _FEWEST = 100  # validation films of either class, for thresholds of a population's own
+_FEWEST_SHOWING = 5  # validation films with a finding, and without
 _OLDEST = 200.0  # years: nobody is
 
 
@@ -44,6 +48,14 @@ class FinishedRun:
         return str(self.description["weights"]["source"])
 
     @property
+    def activation(self) -> str:
+        return self.recipe.network.activation
+
+    def disease(self, logits: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, units) logits of its model -> (n,) log odds of any disease."""
+        return disease_logit(logits, self.activation)
+
+    @property
     def input(self) -> InputSpec:
         return self.recipe.input
 
@@ -54,7 +66,7 @@ class FinishedRun:
             logits: (n,) log odds of pneumonia of the validation images, before temperature.
         """
         temperature = round(fit_temperature(logits, self.validation.positive), 4)
-        corrupted = disease_logit(self.corrupted.logits) if self.corrupted else None
+        corrupted = self.disease(self.corrupted.logits) if self.corrupted else None
         points = choose_operating_points(logits, self.validation.positive, temperature, corrupted)
         return temperature, points
 
@@ -76,7 +88,7 @@ class FinishedRun:
             for kind in (0, 1)
         ):
             return ()
-        corrupted = disease_logit(self.corrupted.logits) if self.corrupted else None
+        corrupted = self.disease(self.corrupted.logits) if self.corrupted else None
         return tuple(
             Population(
                 name,
@@ -90,6 +102,52 @@ class FinishedRun:
             )
             for name, (ages, here) in groups.items()
         )
+
+    def calibrate_findings(self, logits: NDArray[np.float64]) -> tuple[Finding, ...]:
+        """Each finding's temperature and operating points, from validation alone.
+
+        () of models that tell pneumonia alone.
+
+        Args:
+            logits: (n, units) of the validation images, before temperature.
+        """
+        if self.recipe.network.positive == PNEUMONIA:
+            return ()
+        positive = has_findings(self.validation.samples, self.labels).astype(np.int64)
+        of_all = round(fit_temperature(self.disease(logits), self.validation.positive), 4)
+        found = []
+        for i, name in enumerate(self.labels[1:]):
+            label, odds = positive[:, i], self.finding_odds(logits, i, of_all)
+            if min(np.bincount(label, minlength=2)) < _FEWEST_SHOWING:
+                raise InvalidValueError(
+                    f"validation has {label.sum()} films with {name} and {(1 - label).sum()} "
+                    f"without, and thresholds need {_FEWEST_SHOWING} of either: raise "
+                    "data.validation_fraction, or name more data"
+                )
+            corrupted = (
+                self.finding_odds(self.corrupted.logits, i, of_all) if self.corrupted else None
+            )
+            alone = self.activation == "sigmoid"
+            temperature = round(fit_temperature(odds, label), 4) if alone else of_all
+            points = choose_operating_points(odds, label, temperature if alone else 1.0, corrupted)
+            auc = auc_interval(label, odds)
+            found.append(Finding(name, temperature, auc, int(label.sum()), SPLIT, points))
+        return tuple(found)
+
+    def finding_odds(
+        self, logits: NDArray[np.float64], i: int, temperature: float
+    ) -> NDArray[np.float64]:
+        """(n,) log odds of finding i: its own logit, or with softmax its share, calibrated.
+
+        Args:
+            logits: (n, units).
+            i: Place among the labels after the first.
+            temperature: Of any disease, for softmax.
+        """
+        if self.activation == "sigmoid":
+            return logits[:, i]
+        shares = (label_probabilities(row, temperature, self.activation) for row in logits)
+        return np.array([log_odds(share[1 + i]) for share in shares])
 
     @property
     def labels(self) -> tuple[str, ...]:

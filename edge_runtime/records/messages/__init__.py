@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.records.record import Record
+from edge_runtime.judge.finding import ABSENT
+from edge_runtime.judge.operating_point import ABNORMAL, PNEUMONIA, OperatingPoint
+from edge_runtime.records.record import FindingResult, Record
 from edge_runtime.statistics.odds import log_odds
 
 LANGUAGES = ("en", "fr", "es", "pt")
@@ -75,6 +76,12 @@ def say(key: str, language: str) -> str:
     return catalogue(language).get(key, key.partition(".")[2].replace("_", " "))
 
 
+def say_of(key: str, positive: str, language: str) -> str:
+    """A sentence that names pneumonia, or its like for models that call a film abnormal."""
+    own = f"{key}.{positive}"
+    return say(own if own in catalogue(language) else key, language)
+
+
 def reasons(record: Record, language: str) -> str:
     """A sentence for each flag of a record and for its error; "" where there are none."""
     flags = list(record.quality.flags)
@@ -100,18 +107,42 @@ def verdict(record: Record, language: str) -> str:
 def meaning(record: Record, language: str) -> str:
     """What the answer means and what to do next, in one sentence; "" of an error."""
     key = f"meaning.{record.decision or record.status}"
-    return catalogue(language).get(key, "")
+    if key not in catalogue(language):
+        return ""
+    return say_of(key, PNEUMONIA if record.findings is None else ABNORMAL, language)
+
+
+def told_findings(record: Record, language: str) -> list[str]:
+    """A line for each finding, those that are not absent first; [] of models without."""
+    found = sorted((record.findings or {}).items(), key=lambda item: item[1].decision == ABSENT)
+    return [
+        say("finding.line", language).format(
+            name=name,
+            state=say(f"finding.{one.decision}", language),
+            times=_times(one.probability, one.threshold),
+        )
+        for name, one in found
+    ]
+
+
+def shown_findings(record: Record) -> dict[str, FindingResult]:
+    """The findings that are present or uncertain."""
+    found = record.findings or {}
+    return {name: one for name, one in found.items() if one.decision != ABSENT}
 
 
 def times_threshold(record: Record) -> str:
-    """The odds of pneumonia as a multiple of those at the threshold, "3.0"; "" without a score."""
+    """The odds of disease as a multiple of those at the threshold, "3.0"; "" without a score."""
     if record.probability is None:
         return ""
     return _times(record.probability, record.threshold)
 
 
 def told_legend(
-    point: OperatingPoint, language: str, by_population: Mapping[str, OperatingPoint] | None = None
+    point: OperatingPoint,
+    language: str,
+    by_population: Mapping[str, OperatingPoint] | None = None,
+    positive: str = PNEUMONIA,
 ) -> str:
     """What the numbers of a table mean, and where the decisions of a point lie on them.
 
@@ -119,8 +150,9 @@ def told_legend(
         point: That decides.
         language: One of LANGUAGES.
         by_population: Points that decide instead where the age tells the population.
+        positive: What the model calls a film that is not normal.
     """
-    told = _legend(point, language)
+    told = _legend(point, language, positive)
     if by_population:
         points = "; ".join(
             f"{say(f'population.{name}', language)} {each.threshold:.4f}"
@@ -130,12 +162,12 @@ def told_legend(
     return told
 
 
-def _legend(point: OperatingPoint, language: str) -> str:
+def _legend(point: OperatingPoint, language: str, positive: str) -> str:
     values = {"threshold": f"{point.threshold:.4f}", "point": point.name}
     if point.uncertain is None:
-        return say("table.legend", language).format(**values)
+        return say_of("table.legend", positive, language).format(**values)
     low, high = (_times(edge, point.threshold) for edge in point.uncertain)
-    return say("table.legend_band", language).format(low=low, high=high, **values)
+    return say_of("table.legend_band", positive, language).format(low=low, high=high, **values)
 
 
 def _times(probability: float, threshold: float) -> str:
@@ -159,5 +191,9 @@ def table_line(record: Record, language: str) -> str:
     """One line for people, in a language."""
     times = times_threshold(record)
     line = _LINE.format(verdict(record, language), times and f"{times} x", record.source)
+    shown = shown_findings(record).items()
+    if shown:
+        states = (f"{name} {say(f'finding.{one.decision}', language)}" for name, one in shown)
+        line += f"  [{', '.join(states)}]"
     told = reasons(record, language)
     return f"{line}  {told}" if told else line

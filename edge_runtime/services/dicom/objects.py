@@ -88,8 +88,9 @@ def make_report(source: Dataset, examination: Examination) -> FileDataset:
     image.ReferencedSOPSequence = Sequence([_reference(source)])
     items = [image]
     if record.probability is not None:
+        disease = "pneumonia" if record.findings is None else "any finding"
         items.append(
-            _number(("99001", "99CXREDGE", "Probability of pneumonia"), record.probability)
+            _number(("99001", "99CXREDGE", f"Probability of {disease}"), record.probability)
         )
         items.append(
             _number(
@@ -97,6 +98,9 @@ def make_report(source: Dataset, examination: Examination) -> FileDataset:
                 record.threshold,
             )
         )
+    for name, one in (record.findings or {}).items():
+        told = f"Probability of {name[:40]}, {one.decision} from {one.threshold:.4f} on"
+        items.append(_number(("99004", "99CXREDGE", told[:64]), one.probability))
     said = record.decision or record.status
     items.append(_text(("121071", "DCM", "Finding"), f"{said}. {_NOTICE}"))
     if record.quality.flags:

@@ -114,6 +114,8 @@ def make_app(
                     for name, each in screener.points_by_population.items()
                 },
                 "site": screener.site_name,
+                "positive": manifest.positive,
+                "findings": [finding.name for finding in manifest.findings],
                 "intended_use": manifest.intended_use,
                 "translations": dict(manifest.translations),
                 "max_bytes": settings.max_bytes,
@@ -203,13 +205,18 @@ class _Service:
         layer = request.query_params.get("layer", "overlay")
         if layer not in ("overlay", "image", "map"):
             raise ApiError(400, "bad_request", "layer must be overlay, image or map")
+        finding = request.query_params.get("finding") or None
+        known = [each.name for each in self._screener.bundle.manifest.findings]
+        if finding is not None and finding not in known:
+            told = ", ".join(known) or "none by itself"
+            raise ApiError(400, "bad_request", f"finding: this model tells {told}")
         examination = await self._examine(request)
         if error := examination.record.error:
             raise ApiError(422, error.code, error.message)
         if layer != "image" and not has_heatmap(examination):
             raise ApiError(422, "rejected", "the quality gate refused it: there is no evidence")
         loop = asyncio.get_running_loop()
-        content, kind = await loop.run_in_executor(self._pool, _draw, examination, layer)
+        content, kind = await loop.run_in_executor(self._pool, _draw, examination, layer, finding)
         return Response(content, media_type=kind)
 
     async def _examine(self, request: Request) -> Examination:
@@ -327,12 +334,12 @@ async def _read_form(
         await form.close()
 
 
-def _draw(examination: Examination, layer: str) -> tuple[bytes, str]:
+def _draw(examination: Examination, layer: str, finding: str | None) -> tuple[bytes, str]:
     if layer == "map":
-        return heat_png(examination), "image/png"
+        return heat_png(examination, finding=finding), "image/png"
     if layer == "image":
         return plain_jpeg(examination), "image/jpeg"
-    return overlay_jpeg(examination) or b"", "image/jpeg"
+    return overlay_jpeg(examination, finding=finding) or b"", "image/jpeg"
 
 
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})

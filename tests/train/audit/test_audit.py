@@ -12,9 +12,9 @@ from PIL import Image, ImageEnhance
 
 from edge_runtime.images.phantom import draw_phantom
 from tests.conftest import workbench
-from train.audit.duplicates import NEAR_BITS, near_pairs, perceptual_hash
 from train.audit.probe import probe_features
 from train.audit.shortcuts import measure_shortcuts
+from train.data.duplicates import NEAR_BITS, near_pairs, perceptual_hash
 
 
 def jpeg(image: Image.Image, quality: int = 90) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
@@ -112,6 +114,33 @@ def test_films_that_are_there_twice_or_damaged_are_left_out_and_counted(tmp_path
     }  # fmt: skip
 
 
+def test_copies_of_validation_films_are_left_out_of_training(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["path,finding,patient,split"]
+    for i in range(60):
+        # Noise of few frequencies: unlike drawings, no two of them are nearly the same.
+        film = Image.fromarray(rng.integers(0, 256, (12, 12), np.uint8)).resize((300, 300))
+        film.save(tmp_path / f"{i}.png")
+        lines.append(
+            f"{i}.png,{('normal', 'pneumonia')[i % 2]},p{i},{'val' if i < 20 else 'train'}"
+        )
+    copy = Image.open(tmp_path / "3.png").resize((240, 200)).point(lambda value: value * 0.95)
+    copy.save(tmp_path / "copy.jpg", quality=40)
+    table = tmp_path / "films.csv"
+    table.write_text("\n".join([*lines, "copy.jpg,pneumonia,other,train"]) + "\n")
+    settings = ["data.source=folder", "data.least_val=10", "optimisation.epochs=1",
+                "data.near_bits=12",
+                'network.labels=["normal","pneumonia"]']  # fmt: skip
+    sets = [text for change in settings for text in ("--set", change)]
+    command = ("train", "fit", "--recipe", "smoke", "--weights", "none", "--data", table, *sets)
+    trained = workbench(*command, "--output", tmp_path / "a")
+    assert trained.returncode == 0, trained.stderr
+    assert "1 films of training are, or look like" in trained.stdout
+    assert "copy.jpg and 3.png" in trained.stdout
+    allowed = workbench(*command, "--set", "data.near_bits=0", "--output", tmp_path / "b")
+    assert allowed.returncode == 0 and "copy.jpg" not in allowed.stdout
+
+
 def test_the_card_says_nothing_that_is_not_so(tmp_path: Path) -> None:
     lines = ["path,finding,patient"]
     for i in range(160):
@@ -128,7 +157,7 @@ def test_the_card_says_nothing_that_is_not_so(tmp_path: Path) -> None:
             "optimisation.learning_rate=2e-3",
             "optimisation.freeze_batch_norm=false", "optimisation.batch_norm_momentum=0.9",
             "optimisation.batch_size=16", "augmentation.strength=[0.0, 0.3]",
-            "data.validation_fraction=0.3", "optimisation.average_last=2",
+            "data.validation_fraction=0.3", "optimisation.average_last=2", "data.near_bits=0",
         )
         for text in ("--set", change)
     ]  # fmt: skip

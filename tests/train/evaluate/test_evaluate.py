@@ -104,7 +104,9 @@ def test_a_model_that_reads_the_frame_is_caught() -> None:
     def reads_the_corner(images: np.ndarray, training: bool) -> np.ndarray:
         return images[:, :3, :3].mean(axis=(1, 2)) / 50 - 3
 
-    found = {c.swapped: c for c in measure_counterfactuals(reads_the_corner, pixels, positive)}
+    found = {
+        c.swapped: c for c in measure_counterfactuals(reads_the_corner, pixels, positive, "sigmoid")
+    }
     assert found["frame"].own_class.value > 0.99
     assert found["frame"].other_class.value < 0.1
 
@@ -121,7 +123,7 @@ def test_detail_that_misleads_is_seen() -> None:
         noise = np.abs(np.diff(images, axis=1)).mean(axis=(1, 2))
         return images.mean(axis=(1, 2)) / 10 - noise / 5
 
-    found = measure_detail(distrusts_noise, pixels, positive)
+    found = measure_detail(distrusts_noise, pixels, positive, "sigmoid")
     assert found["64 px"].value < 0.1
     assert found["24 px"].value > 0.9
 

@@ -66,9 +66,19 @@ def test_normalisation_is_the_scale_and_zero_point() -> None:
 
 def test_three_labels_have_a_unit_each() -> None:
     recipe = dataclasses.replace(
-        RECIPE, network=Network(alpha=0.35, labels=("normal", "bacterial", "viral"))
+        RECIPE,
+        network=Network(alpha=0.35, labels=("normal", "bacterial", "viral"), activation="softmax"),
     )
     assert build_network(recipe, None).output_shape == (None, 3)
+
+
+def test_findings_that_may_come_together_have_a_unit_each_but_for_normal() -> None:
+    network = Network(alpha=0.35, labels=("normal", "opacity", "effusion", "tuberculosis"))
+    assert network.positive == "abnormal"
+    assert build_network(dataclasses.replace(RECIPE, network=network), None).output_shape == (
+        None,
+        3,
+    )
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -146,7 +156,7 @@ def test_grad_cam_of_a_linear_head_sums_to_its_logit() -> None:
     dense = dataclasses.replace(RECIPE, network=network)
     model = build_network(dense, None)
     pixels = np.random.default_rng(2).integers(0, 256, (2, 96, 96, 1)).astype(np.uint8)
-    maps = evidence_maps(model, pixels)
+    maps = evidence_maps(model, pixels, "sigmoid")
     bias = float(np.asarray(model.get_layer("logits").bias)[0])
     logits = np.asarray(model(pixels.astype(np.float32)))[:, 0]
     assert maps.shape == (2, 6, 6) and np.abs(maps).max() > 1e-4

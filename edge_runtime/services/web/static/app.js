@@ -8,6 +8,12 @@ function say(key) {
   return words[key] || key.slice(key.indexOf(".") + 1).replaceAll("_", " ");
 }
 
+// As messages.say_of does.
+function sayOf(key) {
+  const own = info && info.positive ? key + "." + info.positive : key;
+  return words[own] || say(key);
+}
+
 function fill(key, values) {
   return say(key).replace(/\{(\w+)\}/g, (whole, name) => (name in values ? values[name] : whole));
 }
@@ -31,6 +37,7 @@ async function start() {
   $("token-section").hidden = answer.status !== 401;
   if (!answer.ok) { $("model").textContent = say("page.token_needed"); return; }
   info = await answer.json();
+  for (const node of document.querySelectorAll("[data-say]")) node.textContent = sayOf(node.dataset.say);
   const told = [
     fill("report.model", { model: info.model.name + " " + info.model.version, engine: info.engine }),
     fill("report.point", { point: info.operating_point }),
@@ -102,7 +109,8 @@ function show(item, record) {
   const word = say((record.decision ? "decision." : "status.") + verdict);
   text.append(element("p", "decision " + verdict, word[0].toUpperCase() + word.slice(1)));
   if (record.probability !== null) text.append(...scale(record, verdict));
-  if (words["meaning." + verdict]) text.append(element("p", "", say("meaning." + verdict)));
+  if (words["meaning." + verdict]) text.append(element("p", "", sayOf("meaning." + verdict)));
+  if (record.findings) text.append(findingList(item, record));
   if (record.error) {
     const told = words["error." + record.error.code] || record.error.message;
     text.append(element("p", "error", told));
@@ -110,6 +118,35 @@ function show(item, record) {
   const manner = record.decision ? "quiet" : "";  // why there is none is the message
   for (const reason of reasons(record)) text.append(element("p", manner, reason));
   item.append(text);
+}
+
+// As messages.told_findings does; a click shows what argues for one finding.
+function findingList(item, record) {
+  const list = element("ul", "findings");
+  const named = Object.entries(record.findings);
+  named.sort(([, a], [, b]) => (a.decision === "absent") - (b.decision === "absent"));
+  for (const [name, one] of named) {
+    const told = fill("finding.line", { name, state: say("finding." + one.decision), times: times(one) });
+    const line = element("li", one.decision);
+    const button = element("button", "", told);
+    button.type = "button";
+    button.setAttribute("aria-pressed", "false");
+    button.addEventListener("click", () => pick(item, button, name));
+    line.append(button);
+    list.append(line);
+  }
+  return list;
+}
+
+async function pick(item, button, name) {
+  const heat = item.querySelector("img.heat");
+  if (!heat || !item.heatOf) return;
+  const chosen = button.getAttribute("aria-pressed") === "true" ? "" : name;
+  const source = await item.heatOf(chosen);
+  if (!source) return;
+  heat.src = source;
+  for (const other of item.querySelectorAll(".findings button")) other.setAttribute("aria-pressed", "false");
+  button.setAttribute("aria-pressed", String(chosen !== ""));
 }
 
 // As messages.reasons does.
@@ -167,6 +204,16 @@ async function showPicture(item, file, judged, whose) {
   box.type = "button";
   box.title = say("picture.enlarge");
   box.addEventListener("click", () => box.classList.toggle("large"));
+  const kept = {};
+  item.heatOf = async (finding) => {
+    if (!(finding in kept)) {
+      const path = "v1/heatmap?layer=map&population=" + whose + "&finding=" + encodeURIComponent(finding);
+      const answer = await post(path, file);
+      if (!answer.ok) return "";
+      kept[finding] = URL.createObjectURL(await answer.blob());
+    }
+    return kept[finding];
+  };
   const layers = [["image", say("page.radiograph")]];
   if (judged) layers.push(["map", say("page.heatmap")]);
   for (const [layer, text] of layers) {
@@ -210,6 +257,7 @@ function csv() {
     ["operating_point", (r) => r.operating_point], ["threshold", (r) => r.threshold],
     ["population", (r) => r.population],
     ["flags", (r) => (r.quality ? r.quality.flags.join(" ") : "")],
+    ["findings", (r) => (r.findings ? Object.entries(r.findings).map(([name, one]) => name + " " + one.decision + " " + one.probability).join("; ") : "")],
     ["error_code", (r) => r.error && r.error.code], ["error_message", (r) => r.error && r.error.message],
   ];
   const lines = [columns.map(([name]) => name).join(",")];
