@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz hostile lint format prove bench train export audit scorecard wheelhouse clean
+.PHONY: help demo test workbench fuzz hostile lint format prove bench train export audit scorecard wheelhouse clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,6 +20,9 @@ demo: $(VENV)/.runtime  ## screen drawn radiographs with the built-in model: pro
 
 test: $(VENV)/.dev $(VENV)/.tflite-runtime  ## run all tests; what is missing here is skipped by name
 	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile
+
+workbench: $(VENV)/.workbench  ## install what trains, exports and measures, without running the tests
+	@echo "python -m train --help, python -m export --help and python -m benchmarks --help, after . $(BIN)/activate"
 
 lint: $(VENV)/.dev  ## formatting, lint, types, direction of imports
 	$(BIN)/ruff format --check .
@@ -84,13 +87,21 @@ else
 endif
 	@touch $@
 
+$(VENV)/.workbench: pyproject.toml | $(BIN)/python
+ifdef UV
+	uv pip install --quiet --python $(BIN)/python -e '.[onnx,dicom]' --group bench --group track
+else
+	$(BIN)/python -m pip install $(PIP_QUIET) -e '.[onnx,dicom]' --group bench --group track
+endif
+	@touch $@ $(VENV)/.runtime
+
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 ifdef UV
 	uv pip install --quiet --python $(BIN)/python -e '.[onnx]' --group dev
 else
 	$(BIN)/python -m pip install $(PIP_QUIET) -e '.[onnx]' --group dev
 endif
-	@touch $@ $(VENV)/.runtime
+	@touch $@ $(VENV)/.runtime $(VENV)/.workbench
 
 # tflite-runtime needs numpy 1 and Python 3.11: an environment of its own, with the oldest numpy and
 # Pillow that we promise. Skipped where it cannot be had.

@@ -166,7 +166,7 @@ def run_accuracy(
             within = within_facts(labels, probability, facts, people)
             found = None
             if shown is not None:
-                found = measure_findings(manifest.findings, shown, by_finding, people)
+                found = measure_findings(manifest.findings, shown, by_finding, people, facts)
             rows.append(dataclasses.replace(row, within_facts=within, by_finding=found))
     if not rows:
         raise InvalidValueError("no engine is installed that reads these bundles")

@@ -47,6 +47,7 @@ def choose_operating_points(
     positive: NDArray[np.int64],
     temperature: float,
     corrupted: NDArray[np.float64] | None = None,
+    disease: str = "pneumonia",
 ) -> tuple[OperatingPoint, ...]:
     """`screening`, `balanced` and `triage`, which has a grey band.
 
@@ -60,6 +61,7 @@ def choose_operating_points(
         corrupted: (n,) logits of a corrupted copy of the same images. Held-out patients of the same
             hospital are so easy that many thresholds balance them nearly equally; the copy makes
             the choice among these a firm one.
+        disease: What the rule calls that which is ruled in or out.
     """
     rising = _Cuts(logits / temperature, positive)
     balanced, rule = _balanced_cut(
@@ -88,9 +90,9 @@ def choose_operating_points(
     triage = point(
         "triage",
         balanced,
-        "as `balanced`, but uncertain from the threshold of `screening` (below it, disease is "
+        f"as `balanced`, but uncertain from the threshold of `screening` (below it, {disease} is "
         f"ruled out) up to the lowest one with a specificity of at least {RULE_IN_SPECIFICITY} on "
-        "validation, and never below `balanced` (from it on, disease is ruled in)",
+        f"validation, and never below `balanced` (from it on, {disease} is ruled in)",
     )
     return (
         point(

@@ -21,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "May be given several times",
     )  # fmt: skip
     parser.add_argument(
+        "--recipe", metavar="NAME",
+        help="a name from `recipes`, or a .toml file: what its data.findings calls normal is, and "
+        "its data.patient_pattern names patients",
+    )  # fmt: skip
+    parser.add_argument(
         "--patient-pattern", metavar="REGEX", default="",
         help="what in a film's path names the patient (its first group), where no column says it",
     )  # fmt: skip
@@ -30,7 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from train.audit.findings import run_audit
     from train.data.fields import Fields
+    from train.recipe import load_recipe
 
-    fields = Fields(arguments.fields)
-    run_audit(arguments.data, arguments.output, fields, arguments.runs, arguments.patient_pattern)
+    recipe = load_recipe(arguments.recipe) if arguments.recipe else None
+    run_audit(
+        arguments.data,
+        arguments.output,
+        Fields(arguments.fields),
+        arguments.runs,
+        arguments.patient_pattern or (recipe.data.patient_pattern if recipe else ""),
+        recipe.data.findings if recipe else {},
+    )
     return 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -106,6 +106,7 @@ def run_audit(
     fields: Fields | None = None,
     runs: Sequence[Path] = (),
     patient_pattern: str = "",
+    findings: Mapping[str, str] | None = None,
 ) -> Audit:
     """Read every file of `data`, write the report into `output`.
 
@@ -115,18 +116,25 @@ def run_audit(
         fields: Where the lungs are, for pictures of grafts.
         runs: Finished runs whose features are probed.
         patient_pattern: What in a path names the patient, where no column says it.
+        findings: What findings are called, as a recipe says it; one that leaves films out keeps
+            its own name here.
 
     Raises:
         InvalidValueError: `data` has none of the folders that are expected, a table cannot be
             read, or a run is not finished.
     """
-    listed = _list(data, patient_pattern)
+    listed = _list(data, patient_pattern, findings or {})
     if listed.guesses:
         tqdm.write(listed.guesses)
     found, unreadable, ignored = _examine(listed)
     if not found:
         raise InvalidValueError(
             f"{listed.root}: none of {len(unreadable)} files can be read as an image"
+        )
+    if all(item.sample.kind != NORMAL for item in found):
+        tqdm.write(
+            "no film is called normal, so nothing is said of what tells the classes apart: name "
+            "the recipe whose data.findings says what is (--recipe)"
         )
     pairs = near_pairs(np.stack([item.hash for item in found]))
     audit = Audit(
@@ -209,9 +217,10 @@ class _Listed:
     guesses: str  # what is to be said of patients that are guessed; "" of none
 
 
-def _list(data: Sequence[Path], patient_pattern: str) -> _Listed:
+def _list(data: Sequence[Path], patient_pattern: str, findings: Mapping[str, str]) -> _Listed:
     """Films of tables as the tables say, of folders as they lie there."""
-    table = read_table(data, patient_pattern=patient_pattern)
+    named = {finding: kind for finding, kind in findings.items() if kind}
+    table = read_table(data, named, patient_pattern)
     several = len({f.source for f in table.films}) > 1
     files = [
         (f.source if several and not f.part else f.part or "all", f.sample) for f in table.films
@@ -429,7 +438,9 @@ def _draw_overview(found: Sequence[Examined]) -> Figure:
     (left, right) = figure.subplots(1, 2)
     for i, normal in enumerate((True, False)):
         items = [item for item in found if (item.sample.kind == "normal") == normal]
-        name = "normal" if normal else "pneumonia"
+        name = "normal" if normal else "others"
+        if not items:
+            continue
         means = [item.features["mean"] for item in items]
         left.hist(means, bins=40, alpha=0.5, density=True, color=f"C{i}", label=name)
         sizes = np.array([(item.width, item.height) for item in items])

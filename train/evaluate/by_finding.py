@@ -13,6 +13,7 @@ from edge_runtime.judge.finding import Finding
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc, auc_interval, bootstrap_interval, confusion
 from train.data.dataset import NORMAL
+from train.evaluate.adjusted import WithinFacts, within_facts
 
 _FEWEST = 2  # films with a finding, and without, for an AUC
 POINT = "balanced"  # whose thresholds fill the confusion
@@ -36,6 +37,8 @@ class FindingFigures:
     positives: int
     auc: Estimate | None  # against all other films
     auc_normal: Estimate | None  # against normal films alone
+    # What facts of the files alone tell of it, and the AUC within strata of that.
+    within_facts: WithinFacts | None
     points: tuple[FindingPoint, ...]
 
 
@@ -56,6 +59,7 @@ def measure_findings(
     shown: NDArray[np.bool_],
     probability: NDArray[np.float64],
     patients: Sequence[str],
+    facts: NDArray[np.float64] | None = None,
 ) -> ByFinding:
     """All of it.
 
@@ -64,6 +68,7 @@ def measure_findings(
         shown: (n, findings) what the films show.
         probability: (n, findings) calibrated, of each finding.
         patients: (n) names.
+        facts: (n, facts) of the files, see `facts_of`; without them nothing is said of these.
     """
     normal = ~shown.any(axis=1)
     figures = []
@@ -78,6 +83,9 @@ def measure_findings(
                 auc_interval(label, score) if both else None,
                 auc_interval(label[beside], score[beside])
                 if both and normal.sum() >= _FEWEST
+                else None,
+                within_facts(label, score, facts, list(patients))
+                if both and facts is not None
                 else None,
                 tuple(
                     FindingPoint(p.name, p.threshold, counts.sensitivity, counts.specificity)
@@ -140,6 +148,11 @@ def rows_of(found: ByFinding) -> tuple[list[list[str]], list[list[str]]]:
             str(f.positives),
             "too few" if f.auc is None else str(f.auc),
             "" if f.auc_normal is None else str(f.auc_normal),
+            *(
+                ("", "")
+                if f.within_facts is None
+                else (str(f.within_facts.facts_auc), str(f.within_facts.adjusted_auc))
+            ),
             "; ".join(
                 f"{p.name} ({p.threshold:.4f}): {p.sensitivity}, {p.specificity}" for p in f.points
             ),
@@ -147,13 +160,14 @@ def rows_of(found: ByFinding) -> tuple[list[list[str]], list[list[str]]]:
         for f in found.figures
     ]
     if found.macro_auc is not None:
-        figures.append(["mean (macro)", "", str(found.macro_auc), "", ""])
+        figures.append(["mean (macro)", "", str(found.macro_auc), "", "", "", ""])
     counts = [[name, *map(str, row)] for name, row in found.confusion.items()]
     return figures, counts
 
 
 FIGURE_COLUMNS = ("finding", "films with it", "AUC against all others (95 %)",
-                  "AUC against normal (95 %)",
+                  "AUC against normal (95 %)", "facts of the files alone, against all others",
+                  "AUC within strata of these",
                   "at its own thresholds: sensitivity, specificity")  # fmt: skip
 CONFUSION_TOLD = (
     f"What films show (rows), and what they are called at `{POINT}`: the likeliest finding that is "
@@ -161,6 +175,7 @@ CONFUSION_TOLD = (
 )
 SOURCES_TOLD = (
     "Where findings come from different sources, a model that tells the hospital tells the "
-    "finding: read these beside the audit of the data (`python -m train audit`), which shows what "
-    "facts of the files alone tell."
+    "finding. What facts of the files alone (bytes per pixel, sharpness, border and so on, fitted "
+    "on other patients) tell of each stands beside it: the higher that is, the less a plain AUC "
+    "says of disease (`python -m train audit` shows the facts)."
 )

@@ -32,7 +32,7 @@ from train.data.facts import trivial_features
 from train.data.fields import Fields
 from train.data.judged import graft_judged
 from train.data.source import Source
-from train.data.table import Film, add_data_sets, read_table
+from train.data.table import Film, Table, add_data_sets, read_table
 from train.evaluate.adjusted import facts_of, within_facts
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
@@ -136,7 +136,7 @@ def measure_elsewhere(
             the run.
     """
     finished = open_run(run_folder)
-    table = read_table(data, patient_pattern=finished.recipe.data.patient_pattern)
+    table = _as_told(finished, data)
     taught = {sample.patient for sample in finished.splits.train}
     new = [f for f in table.films if f.sample.patient not in taught and f.part != "test"]
     whole = [f for f in new if f.crop == "whole"]
@@ -176,6 +176,19 @@ def measure_elsewhere(
     (output / "elsewhere.md").write_text(text, encoding="utf-8")
     print(text)
     return result
+
+
+def _as_told(finished: FinishedRun, data: Sequence[Path]) -> Table:
+    """Films by the findings that tables state, which are finer than a recipe's.
+
+    Where none is called normal there, what the recipe calls normal is.
+    """
+    pattern = finished.recipe.data.patient_pattern
+    table = read_table(data, patient_pattern=pattern)
+    if any(film.sample.kind == NORMAL for film in table.films):
+        return table
+    called = finished.recipe.data.findings.items()
+    return read_table(data, {k: kind for k, kind in called if kind == NORMAL}, pattern)
 
 
 def _logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:

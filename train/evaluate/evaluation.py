@@ -21,6 +21,7 @@ from tqdm import tqdm
 from edge_runtime import __version__
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.judge.operating_point import ABNORMAL
 from train.data.dataset import NORMAL, Sample, read_bytes
 from train.data.source import Source, open_source
 from train.evaluate.adjusted import facts_of, within_facts
@@ -54,7 +55,11 @@ def run_evaluation(
     model = _load_model(run)
     source = open_source(data, run.recipe.data.findings, run.recipe.data.patient_pattern)
     scores = _scores(run, model, source, part, output / "scores.csv")
-    evaluation = evaluate(run, scores, part, int(model.count_params()))
+    facts = None
+    if run.recipe.network.positive == ABNORMAL or part == "external":
+        contents = (read_bytes(source.root, sample) for sample in scores.samples)
+        facts = facts_of(contents, len(scores.samples))
+    evaluation = evaluate(run, scores, part, int(model.count_params()), facts)
     if part == "validation":
         pixels = source.pixels(scores.samples, run.input, "counterfactuals")
         rows = measure_counterfactuals(model, pixels, scores.positive, run.activation)
@@ -62,11 +67,11 @@ def run_evaluation(
     if part == "external":
         pixels = source.pixels(scores.samples, run.input, "less detail")
         levels = measure_detail(model, pixels, scores.positive, run.activation)
-        contents = (read_bytes(source.root, sample) for sample in scores.samples)
+        assert facts is not None
         within = within_facts(
             scores.positive,
             run.disease(scores.logits),
-            facts_of(contents, len(scores.samples)),
+            facts,
             [sample.patient for sample in scores.samples],
         )
         evaluation = dataclasses.replace(evaluation, less_detail=levels, within_facts=within)

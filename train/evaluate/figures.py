@@ -88,8 +88,14 @@ class Evaluation:
     less_detail: dict[str, Estimate] = dataclasses.field(default_factory=dict)
 
 
-def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Evaluation:
-    """All figures, from logits alone."""
+def evaluate(
+    run: FinishedRun,
+    scores: Scores,
+    part: str,
+    parameters: int,
+    facts: NDArray[np.float64] | None = None,
+) -> Evaluation:
+    """All figures, from logits, and of findings also from facts of their files (n, facts)."""
     temperature, points = run.calibrate(run.disease(run.validation.logits))
     probability = probabilities(run, scores, temperature)
     positive = scores.positive
@@ -130,18 +136,24 @@ def evaluate(run: FinishedRun, scores: Scores, part: str, parameters: int) -> Ev
         expected_calibration_error=bootstrap(expected_calibration_error),
         points=tuple(_at_point(point, positive, probability, kinds, patients) for point in points),
         specificity_at_sensitivity_0_989=float((probability[positive == 0] < cut).mean()),
-        by_finding=_by_finding(run, scores, temperature),
+        by_finding=_by_finding(run, scores, temperature, facts),
     )
 
 
-def _by_finding(run: FinishedRun, scores: Scores, temperature: float) -> ByFinding | None:
+def _by_finding(
+    run: FinishedRun,
+    scores: Scores,
+    temperature: float,
+    facts: NDArray[np.float64] | None,
+) -> ByFinding | None:
     findings = run.calibrate_findings(run.validation.logits)
     if not findings:
         return None
     own = [finding.temperature for finding in findings]
     values = [finding_probabilities(z, run.activation, own, temperature) for z in scores.logits]
     shown = has_findings(scores.samples, run.labels)
-    return measure_findings(findings, shown, np.array(values), [s.patient for s in scores.samples])
+    people = [s.patient for s in scores.samples]
+    return measure_findings(findings, shown, np.array(values), people, facts)
 
 
 def _at_point(
@@ -213,6 +225,7 @@ def summary(evaluation: Evaluation) -> str:
         lines += [
             f"{f.name}: {f.positives} films, AUC against all others {f.auc}, against normal "
             f"{f.auc_normal}"
+            + (f"; facts of the files alone {f.within_facts.facts_auc}" if f.within_facts else "")
             for f in e.by_finding.figures
         ]
         lines.append(f"mean over findings: AUC {e.by_finding.macro_auc}")

@@ -25,7 +25,7 @@ from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.metrics import auc, binary_cross_entropy
 from edge_runtime.statistics.odds import probabilities
 from train.data.arrays import Arrays, SameFilmsError, split_data
-from train.data.dataset import Split, UnreadableError
+from train.data.dataset import Split, UnreadableError, check_labels
 from train.data.source import Source
 from train.fit.batches import MixedBatches, TrainingBatches
 from train.fit.evidence import with_map
@@ -38,6 +38,7 @@ from train.network.fold import fold, unfold
 from train.network.narrow import narrow
 from train.recipe import About, Optimisation, Recipe, load_recipe
 from train.run.curves import draw_curves
+from train.run.finished import check_findings
 from train.run.folder import RunFolder, State, describe_run
 from train.run.scores import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
 
@@ -74,6 +75,8 @@ def fit(
     # What is wrong with the command is said before anything is read for minutes, or written.
     start = _Start.of(weights)
     split, source = split_data(recipe, data)
+    check_labels(split.train, recipe.network.labels)
+    check_findings(recipe, split.validation)
     recipe = _true_of(recipe, load_recipe(recipe_name).about, split, source)
     run.check_free_for(recipe, start.record)
     keras.utils.set_random_seed(recipe.seed)

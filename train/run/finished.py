@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edge_runtime.judge.population import ADULT, Population
 from edge_runtime.judge.scores import disease_logit, label_probabilities
 from edge_runtime.statistics.metrics import auc_interval
 from edge_runtime.statistics.odds import log_odds
-from train.data.dataset import Split, has_findings
+from train.data.dataset import Sample, Split, has_findings
 from train.recipe import Recipe
 from train.run.folder import SCHEMA
 from train.run.scores import CORRUPTED, PLAIN, Scores, read_scores
@@ -48,6 +48,12 @@ class FinishedRun:
         return str(self.description["weights"]["source"])
 
     @property
+    def _word(self) -> str:
+        """For what is ruled in or out."""
+        is_pneumonia = self.recipe.network.positive == PNEUMONIA
+        return PNEUMONIA if is_pneumonia else "disease"
+
+    @property
     def activation(self) -> str:
         return self.recipe.network.activation
 
@@ -67,7 +73,8 @@ class FinishedRun:
         """
         temperature = round(fit_temperature(logits, self.validation.positive), 4)
         corrupted = self.disease(self.corrupted.logits) if self.corrupted else None
-        points = choose_operating_points(logits, self.validation.positive, temperature, corrupted)
+        positive = self.validation.positive
+        points = choose_operating_points(logits, positive, temperature, corrupted, self._word)
         return temperature, points
 
     def calibrate_populations(
@@ -98,6 +105,7 @@ class FinishedRun:
                     positive[here],
                     temperature,
                     None if corrupted is None else corrupted[here],
+                    self._word,
                 ),
             )
             for name, (ages, here) in groups.items()
@@ -113,23 +121,20 @@ class FinishedRun:
         """
         if self.recipe.network.positive == PNEUMONIA:
             return ()
+        check_findings(self.recipe, self.validation.samples)
         positive = has_findings(self.validation.samples, self.labels).astype(np.int64)
         of_all = round(fit_temperature(self.disease(logits), self.validation.positive), 4)
         found = []
         for i, name in enumerate(self.labels[1:]):
             label, odds = positive[:, i], self.finding_odds(logits, i, of_all)
-            if min(np.bincount(label, minlength=2)) < _FEWEST_SHOWING:
-                raise InvalidValueError(
-                    f"validation has {label.sum()} films with {name} and {(1 - label).sum()} "
-                    f"without, and thresholds need {_FEWEST_SHOWING} of either: raise "
-                    "data.validation_fraction, or name more data"
-                )
             corrupted = (
                 self.finding_odds(self.corrupted.logits, i, of_all) if self.corrupted else None
             )
             alone = self.activation == "sigmoid"
             temperature = round(fit_temperature(odds, label), 4) if alone else of_all
-            points = choose_operating_points(odds, label, temperature if alone else 1.0, corrupted)
+            points = choose_operating_points(
+                odds, label, temperature if alone else 1.0, corrupted, name
+            )
             auc = auc_interval(label, odds)
             found.append(Finding(name, temperature, auc, int(label.sum()), SPLIT, points))
         return tuple(found)
@@ -152,6 +157,20 @@ class FinishedRun:
     @property
     def labels(self) -> tuple[str, ...]:
         return self.recipe.network.labels
+
+
+def check_findings(recipe: Recipe, validation: Sequence[Sample]) -> None:
+    """Raise InvalidValueError where validation cannot choose thresholds for each finding."""
+    if recipe.network.positive == PNEUMONIA:
+        return
+    shown = has_findings(validation, recipe.network.labels).sum(axis=0)
+    for name, count in zip(recipe.network.labels[1:], shown, strict=True):
+        if min(count, len(validation) - count) < _FEWEST_SHOWING:
+            raise InvalidValueError(
+                f"validation has {count} whole films with {name} and {len(validation) - count} "
+                f"without, and thresholds need {_FEWEST_SHOWING} of either: raise "
+                "data.validation_fraction, name more data, or leave the label out"
+            )
 
 
 def open_run(folder: Path) -> FinishedRun:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
 from tests.conftest import workbench
 from train.audit.probe import probe_features
 from train.audit.shortcuts import measure_shortcuts
@@ -147,3 +147,23 @@ def test_a_table_of_sources_with_grafts_and_a_probed_run(smoke_run: Path, tmp_pa
     assert probe["sources"] == ["clinic", "ward"] and 0.3 < probe["balanced_accuracy"] <= 1
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "Grafts" in page and "source told" in page
+
+
+def test_films_of_which_none_is_called_normal_are_audited_and_that_is_said(tmp_path: Path) -> None:
+    lines = ["path,finding,patient"]
+    for i in range(50):
+        (tmp_path / f"{i}.jpg").write_bytes(phantom_jpeg(i, bool(i % 2)))
+        lines.append(f"{i}.jpg,{('No Finding', 'Mass')[i % 2]},p{i}")
+    table, recipe = tmp_path / "ours.csv", tmp_path / "ours.toml"
+    table.write_text("\n".join(lines) + "\n")
+    command = ("train", "audit", "--data", table, "--output", tmp_path / "out")
+    plain = workbench(*command)
+    assert plain.returncode == 0, plain.stderr
+    assert "no film is called normal" in plain.stdout and "tells the classes" not in (
+        plain.stdout.replace("tells the classes apart: name", "")
+    )
+    recipe.write_text('base = "smoke"\n[data]\nfindings = { "No Finding" = "normal" }\n')
+    named = workbench(*command, "--recipe", recipe)
+    assert named.returncode == 0, named.stderr
+    assert "no film is called normal" not in named.stdout
+    assert "what tells the classes apart alone" in named.stdout
