@@ -3,6 +3,8 @@
     model.c, model.h     the file as an aligned array, and all that a program must know of it
     known_answers.h      prepared tensors and the logits that each engine family must give
     operators.txt        the operators that the target's resolver must register
+    cxr_edge.c, .h       preparation, quality gate and decision in portable C99
+    parameters.c         what the bundle says, for these
 
 Needs LiteRT to read the file, not TensorFlow.
 """
@@ -23,6 +25,7 @@ from edge_runtime.bundle.manifest import BundledFile, Manifest
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.operating_point import OperatingPoint
+from export.c_parameters import PORTABLE, SOURCES, write_parameters
 
 _PER_LINE = 16
 _ALIGNMENT = 16  # what the microcontroller interpreter asks of a model's address
@@ -59,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def write_c_array(bundle: Path, output: Path) -> Facts:
-    """Write the four files into `output`.
+    """Write the files into `output`.
 
     Raises:
         BundleError: The bundle is incomplete or altered.
@@ -77,10 +80,13 @@ def write_c_array(bundle: Path, output: Path) -> Facts:
         "model.h": _header(manifest, file, facts, len(model), opened.sha256),
         "model.c": _array("cxr_model", model),
         "known_answers.h": _known_answers(manifest),
+        "parameters.c": write_parameters(manifest, opened.sha256),
         "operators.txt": "".join(f"{name} {count}\n" for name, count in facts.operators),
     }
     for name, text in sources.items():
         (output / name).write_text(text, encoding="utf-8")
+    for name in SOURCES:
+        (output / name).write_bytes((PORTABLE / name).read_bytes())
     return facts
 
 
@@ -167,7 +173,7 @@ def _header(manifest: Manifest, file: BundledFile, facts: Facts, size: int, dige
  * Input: {spec.height} x {spec.width} grey pixels, uint8, one channel, row after row. They are the
  * quantised values: scale {facts.input_scale!r} and zero point {facts.input_zero_point} are the
  * normalisation, nothing is to be computed. How a picture becomes these pixels:
- * edge_runtime/images/preprocess.py; check yours with known_answers.h.
+ * cxr_edge.h; check yours with known_answers.h.
  *
  * Output 0..: the evidence map, {rows} x {columns} x {units}, int8. For each unit
  *     logit = mean(map_scale * (q - map_zero_point)) + offset

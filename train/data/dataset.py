@@ -303,7 +303,8 @@ def has_findings(samples: Iterable[Sample], labels: tuple[str, ...]) -> NDArray[
 def check_labels(samples: Iterable[Sample], labels: tuple[str, ...]) -> None:
     """Raise InvalidValueError where a film has no label, or a label no film."""
     found = has_findings(samples, labels)
-    there = [bool((~found.any(axis=1)).any()), *found.any(axis=0).tolist()]
+    there = [not bool(found.any(axis=1).all())]
+    there += [bool(column.any()) for column in found.T]
     missing = [label for label, is_there in zip(labels, there, strict=True) if not is_there]
     if missing:
         raise InvalidValueError(f"no training film is {', '.join(missing)}: name more data")

@@ -14,9 +14,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from PIL import Image
 
 from edge_runtime import Screener
+from edge_runtime.images.phantom import as_jpeg, draw_film
 from edge_runtime.services.pipe import Answered, serve_pipe
 from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable
@@ -127,33 +131,99 @@ def test_a_stop_signal_answers_what_was_accepted(pictures: list[bytes]) -> None:
     assert all("result" in answer for answer in rest)
 
 
-@pytest.mark.parametrize("name", ["shell", "node", "c"])
-def test_the_examples_in_other_languages(name: str, pictures: list[bytes], tmp_path: Path) -> None:
-    image = tmp_path / "a b.jpeg"
-    image.write_bytes(pictures[1])
+def example(name: str, folder: Path) -> list[str]:
+    """The command of an example in another language; skips where its tools are missing."""
     if name == "shell":
-        command = ["sh", str(EXAMPLES / "pipe.sh")]
-    elif name == "node":
-        if shutil.which("node") is None:
+        return ["sh", str(EXAMPLES / "pipe.sh")]
+    if name == "node":
+        node = shutil.which("node")
+        if node is None:
             pytest.skip("no node here")
-        command = ["node", str(EXAMPLES / "pipe.js")]
-    else:
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            pytest.skip("no C compiler here")
-        program = tmp_path / "pipe"
-        subprocess.run(
-            [compiler, "-Wall", "-Werror", "-O1", "-o", program, EXAMPLES / "pipe.c"], check=True
-        )
-        command = [str(program)]
+        return [node, str(EXAMPLES / "pipe.js")]
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    program = folder / "pipe"
+    subprocess.run(
+        [compiler, "-Wall", "-Wextra", "-Werror", "-O1", "-o", program, EXAMPLES / "pipe.c"],
+        check=True,
+    )
+    return [str(program)]
+
+
+@pytest.mark.parametrize("name", ["shell", "node", "c"])
+def test_the_examples_in_other_languages(name: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    films = {
+        "a b.jpeg": as_jpeg(draw_film(80)),
+        "noise.png": _png(rng.integers(0, 256, (500, 500), np.uint8)),
+        "cut.jpeg": as_jpeg(draw_film(80))[:3000],
+    }
+    for file, content in films.items():
+        (tmp_path / file).write_bytes(content)
+    command = example(name, tmp_path)
     environment = {
         "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path)
     }  # fmt: skip
-    result = subprocess.run(
-        [*command, str(image), str(tmp_path / "none.jpeg")],
-        capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=60, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    probability = Screener.load(force=True).screen(str(image)).probability
-    assert f"{probability}" in result.stdout or f"{probability:.4f}" in result.stdout
-    assert "unreadable_file" in result.stdout
+
+    def run(*names: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *(str(tmp_path / file) for file in names)],
+            capture_output=True, text=True, env=environment | changes, cwd=tmp_path, timeout=60,
+            check=False,
+        )  # fmt: skip
+
+    good = run("a b.jpeg")
+    record = Screener.load().screen(str(tmp_path / "a b.jpeg"))
+    assert record.status == "ok"
+    assert good.returncode == 0, good.stderr
+    assert record.decision is not None and record.decision in good.stdout
+    bad = run("a b.jpeg", "noise.png", "cut.jpeg", "none.jpeg")
+    assert bad.returncode == 1, bad.stderr
+    # Noise is no pneumonia, whatever the network answers.
+    noise = next(line for line in bad.stdout.splitlines() if "noise.png" in line)
+    assert "rejected" in noise or "refused" in noise
+    assert '"decision": "' not in noise and "pneumonia" not in noise.replace("pneumonia-", "")
+    assert "corrupt_image" in bad.stdout and "unreadable_file" in bad.stdout
+    if name != "c":  # its environment has the interpreter of the others
+        lost = run("a b.jpeg", PATH="/usr/bin:/bin")
+        if shutil.which("cxr-edge", path="/usr/bin:/bin") is None:
+            assert lost.returncode == 127 and "not on the PATH" in lost.stderr
+    else:
+        lost = run("a b.jpeg", PATH="/nowhere")
+        assert lost.returncode == 127 and "not on the PATH" in lost.stderr
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_the_python_examples(tmp_path: Path) -> None:
+    film, noise = tmp_path / "film.jpeg", tmp_path / "noise.png"
+    film.write_bytes(as_jpeg(draw_film(80)))
+    noise.write_bytes(_png(np.random.default_rng(0).integers(0, 256, (500, 500), np.uint8)))
+
+    def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(EXAMPLES / "python" / name), *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+
+    assert len(list((EXAMPLES / "python").glob("*.py"))) == 5  # each is run here
+    expected = str(Screener.load().screen(film).decision)
+    assert expected in run("one_film.py", film).stdout
+    refused = run("one_film.py", noise)
+    assert refused.returncode == 1 and "refused: " in refused.stderr
+    missing = run("one_film.py", tmp_path / "none.png")
+    assert missing.returncode == 1 and "unreadable_file" in missing.stderr
+    lines = run("folder.py", tmp_path).stdout.splitlines()
+    assert lines[0].startswith(expected) and lines[1].startswith("rejected")
+    picture = tmp_path / "map.jpeg"
+    assert run("heatmap.py", film, picture).returncode == 0
+    assert picture.read_bytes().startswith(b"\xff\xd8")
+    assert run("heatmap.py", noise, picture).returncode == 1
+    own = run("own_threshold.py", film, 0.25)
+    assert own.returncode == 0 and "custom 0.25" in own.stdout
+    assert "between 0 and 1" in run("own_threshold.py", film, 7).stderr
+    assert "pneumonia-mobilenetv2-tiny" in run("other_bundle.py", film, "tiny").stdout
+    assert run("other_bundle.py", film, tmp_path).returncode == 1
