@@ -48,6 +48,8 @@ typedef struct OrtApi {
     OrtStatus *(*GetTensorMutableData)(OrtValue *, void **out);                          /* 51 */
     void *skipped_52_68[17];
     OrtStatus *(*CreateCpuMemoryInfo)(int allocator, int memory, OrtMemoryInfo **out);   /* 69 */
+    void *skipped_70_95[26];
+    void (*ReleaseValue)(OrtValue *);                                                    /* 96 */
 } OrtApi;
 typedef struct OrtApiBase {
     const OrtApi *(*GetApi)(uint32_t version);

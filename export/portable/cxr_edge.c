@@ -245,8 +245,9 @@ static double half(uint16_t bits)
 {
     const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
     /* Neither infinity nor NaN: no bundle holds them. */
-    const double value =
-        exponent ? ldexp(1 + fraction / 1024.0, exponent - 15) : ldexp(fraction / 1024.0, -14);
+    const double whole = exponent ? 1 + fraction / 1024.0 : fraction / 1024.0;
+    const int power = exponent ? exponent - 15 : -14;
+    const double value = power < 0 ? whole / (1 << -power) : whole * (1 << power);
     return bits & 0x8000 ? -value : value;
 }
 
