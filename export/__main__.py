@@ -1,7 +1,8 @@
-"""Export a finished run as a bundle, or a bundle's .tflite as C: see --help of either.
+"""Export a finished run as a bundle, or a bundle as C or as a web page: see --help of each.
 
 python -m export RUN --output BUNDLE
 python -m export c-array BUNDLE --output FOLDER
+python -m export web BUNDLE --output FOLDER
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import sys
 
 from edge_runtime.errors import CxrEdgeError
 
+_OF_BUNDLES = {"c-array": "export.c_array", "web": "export.web"}
+
 
 def main(argv: list[str] | None = None) -> int:
     given = sys.argv[1:] if argv is None else argv
     prog, module_name = "python -m export", "export.command"
-    if given[:1] == ["c-array"]:
-        prog, module_name, given = f"{prog} c-array", "export.c_array", given[1:]
+    if given and given[0] in _OF_BUNDLES:
+        prog, module_name, given = f"{prog} {given[0]}", _OF_BUNDLES[given[0]], given[1:]
     module = importlib.import_module(module_name)
     parser = argparse.ArgumentParser(
         prog=prog, formatter_class=argparse.RawDescriptionHelpFormatter

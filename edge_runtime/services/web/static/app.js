@@ -35,7 +35,11 @@ function headers() {
 async function start() {
   const answer = await fetch("v1/info", { headers: headers() });
   $("token-section").hidden = answer.status !== 401;
-  if (!answer.ok) { $("model").textContent = say("page.token_needed"); return; }
+  if (!answer.ok) {
+    const found = answer.status === 401 ? null : (await answer.json()).error;
+    $("model").textContent = found ? words["error." + found.code] || found.message : say("page.token_needed");
+    return;
+  }
   info = await answer.json();
   for (const node of document.querySelectorAll("[data-say]")) node.textContent = sayOf(node.dataset.say);
   const told = [
@@ -53,6 +57,8 @@ async function start() {
 
 function offerPopulations(names) {
   $("whose").hidden = names.length === 0;
+  // Without a page's own server nothing reads the age in a file.
+  if (info.knows_ages === false) $("population").options[0].textContent = say("population.any");
   for (const option of [...$("population").options].slice(1)) option.remove();
   for (const name of names) {
     const option = element("option", "", say("population." + name));
