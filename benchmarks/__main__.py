@@ -52,6 +52,10 @@ VERBS = {
         "benchmarks.speed.throughput",
         "how much of the machine the batch pipeline uses, as ratios",
     ),
+    "formats": (
+        "benchmarks.formats.table",
+        "every file in every engine, and cxr-edge, screen.c and the browser on the same films",
+    ),
     "process": (
         "benchmarks.speed.process",
         "cold start as a ratio to bare imports, and peak memory over a folder",

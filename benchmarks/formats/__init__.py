@@ -1,0 +1,1 @@
+"""Every form of a model, and every program around it, side by side."""
