@@ -32,6 +32,8 @@ _SECTIONS = (
     ("MLPerf's load generator", "loadgen/loadgen", (), "loadgen --data chest_xray_originals"),
     ("Engines side by side", "peers/peers", ("peers",),
      "peers --float bundles/default-float --run models/float/default --data chest_xray_originals"),
+    ("Every file, every engine, every program", "formats/formats", (),
+     "formats --data chest_xray/test --output docs/results/formats"),
     ("Whole folders: throughput", "throughput/throughput", (),
      "throughput --data chest_xray_originals"),
     ("A process: cold start and memory", "process/process", (),

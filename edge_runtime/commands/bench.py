@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from edge_runtime.commands.options import add_model_options, number, positive_int, whole
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.inputs import find_inputs
+
+if TYPE_CHECKING:
+    from edge_runtime.device.bench_result import BenchResult
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument(
         "--all-threads", action="store_true", help="measure every number of threads up to --threads"
+    )
+    parser.add_argument(
+        "--all-engines",
+        action="store_true",
+        help="measure every engine that is installed, one after the other, in one table",
     )
     parser.add_argument(
         "--min-seconds",
@@ -72,23 +82,42 @@ def run(arguments: argparse.Namespace) -> int:
     if not threads and arguments.threads:
         threads = (arguments.threads,)
     progress = Progress(None)
-    result = run_bench(
-        arguments.bundle,
-        arguments.engine,
-        images,
-        threads,
-        arguments.min_seconds,
-        arguments.min_queries,
-        arguments.cold_starts,
-        progress.step,
-    )
+
+    def measure(engine: str, paths: Sequence[str]) -> BenchResult:
+        return run_bench(
+            arguments.bundle,
+            engine,
+            paths,
+            threads,
+            arguments.min_seconds,
+            arguments.min_queries,
+            arguments.cold_starts,
+            progress.step,
+            are_drawn=not images,
+        )
+
+    if arguments.all_engines:
+        from edge_runtime.device.all_engines import bench_engines, document
+        from edge_runtime.device.all_engines import table as table_of_engines
+        from edge_runtime.device.bench import drawn_images
+
+        with drawn_images(images) as paths:
+            rows = bench_engines(arguments.bundle, paths, lambda engine: measure(engine, paths))
+        progress.clear()
+        _write(arguments, document(rows), table_of_engines(rows, len(paths)))
+        return 0
+    result = measure(arguments.engine, images)
     progress.clear()
-    text = json.dumps(to_mapping(result), indent=1, ensure_ascii=False) + "\n"
+    _write(arguments, to_mapping(result), table(result))
+    return 0
+
+
+def _write(arguments: argparse.Namespace, document: object, told: str) -> None:
+    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
     if arguments.output:
         with open(arguments.output, "w", encoding="utf-8") as file:
             file.write(text)
-    sys.stdout.write(text if arguments.json else table(result))
-    return 0
+    sys.stdout.write(text if arguments.json else told)
 
 
 def _compare(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ is slow for a while, that work is slow with it, so two results are compared by t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -75,6 +76,7 @@ def run_bench(
     min_queries: int = 100,
     cold_starts: int = 5,
     progress: Callable[[], None] = lambda: None,
+    are_drawn: bool = False,
 ) -> BenchResult:
     """Measure.
 
@@ -87,6 +89,7 @@ def run_bench(
         min_queries: At least this many images for each scenario.
         cold_starts: Processes to start; 0 leaves that out.
         progress: Called after every round.
+        are_drawn: The images are no films: the result says so.
 
     Raises:
         InvalidValueError: An image cannot be screened.
@@ -94,8 +97,7 @@ def run_bench(
     """
     counts = tuple(threads) or tuple(sorted({1, min(4, usable_processors())}))
     before = current_condition()
-    with tempfile.TemporaryDirectory(prefix="cxr-edge-bench-") as folder:
-        paths = list(images) or _draw(folder)
+    with drawn_images(images) as paths:
         first = Screener.load(bundle, engine=engine, threads=1, force=True)
         for path in paths:
             record = first.screen(path)
@@ -121,13 +123,20 @@ def run_bench(
         BenchedModel(
             manifest.name, manifest.version, first.bundle.sha256, file.size_bytes if file else 0
         ),
-        BenchedImages(len(paths), not images, size),
+        BenchedImages(len(paths), are_drawn or not images, size),
         min_seconds,
         min_queries,
         round(float(np.median(references)) * 1e3, 4),
         tuple(_finish(c) for c in scenarios),
         cold,
     )
+
+
+@contextlib.contextmanager
+def drawn_images(images: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The images themselves, or where there are none, drawn ones, for as long as it is open."""
+    with tempfile.TemporaryDirectory(prefix="cxr-edge-bench-") as folder:
+        yield list(images) or _draw(folder)
 
 
 def _draw(folder: str) -> list[str]:

@@ -162,3 +162,24 @@ def test_a_system_that_tells_nothing_is_described_all_the_same(
     assert found.board is None and found.governor is None and found.memory_mb is None
     assert machine.current_condition().temperature_c is None
     assert machine.current_condition().throttling is None
+
+
+def test_every_engine_is_measured_on_the_same_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "engines.json"
+    options = "--all-engines --threads 1 --min-seconds 0.1 --min-queries 8 --cold-starts 0"
+    assert main(["bench", *options.split(), "--output", str(file)]) == 0
+    told = capsys.readouterr().out
+    assert told.splitlines()[0].startswith("engine") and "decisions" in told
+    document = json.loads(file.read_text(encoding="utf-8"))
+    assert document["schema"] == "cxr-edge/bench-engines/1"
+    measured = [row for row in document["engines"] if row["result"]]
+    assert {row["engine"].split()[0] for row in measured} >= {"litert", "onnxruntime"}
+    for row in measured:
+        jsonschema.validate(row["result"], SCHEMA)
+        assert row["result"]["images"] == measured[0]["result"]["images"]
+        assert row["result"]["images"]["synthetic"] and 0 <= row["equal"] <= 8
+    assert measured[0]["equal"] == 8  # the first is compared with itself
+    for row in document["engines"]:
+        assert (row["result"] is None) == bool(row["why"])
