@@ -9,7 +9,7 @@ UV := $(shell command -v uv 2>/dev/null)
 PIP_QUIET := --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test workbench fuzz hostile lint format prove bench train export audit scorecard wheelhouse clean
+.PHONY: help demo test workbench fuzz hostile lint format prove bench train export audit scorecard wheelhouse release clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,8 +65,18 @@ scorecard: $(VENV)/.dev  ## write docs/results.md from the evaluations in docs/r
 	$(BIN)/python -m benchmarks scorecard --output docs/results.md
 
 PLATFORM ?= aarch64
-wheelhouse: $(VENV)/.dev  ## all that a board needs to install with no network: PLATFORM=aarch64|armv7l|x86_64
-	$(BIN)/python deploy/wheelhouse.py $(PLATFORM) build/wheelhouse-$(PLATFORM)
+BOARD_PYTHON ?= 3.11
+wheelhouse: .venv-release/.ready  ## all that a board needs to install with no network: PLATFORM=aarch64|armv7l|x86_64, BOARD_PYTHON=3.11|3.12|3.13
+	.venv-release/bin/python deploy/wheelhouse.py $(PLATFORM) build/wheelhouse-$(PLATFORM) --python $(BOARD_PYTHON)
+
+release: .venv-release/.ready  ## wheel, source archive, SBOM and SHA256SUMS of the last commit: RELEASE=
+	.venv-release/bin/python deploy/release.py $(or $(RELEASE),build/release)
+
+# What builds and publishes needs none of the workbench.
+.venv-release/.ready:
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install $(PIP_QUIET) 'pip>=25.1' 'build>=1.2' 'cyclonedx-bom>=7.0'
+	@touch $@
 
 clean:  ## remove the environments and what was built
 	rm -rf $(VENV) .venv-* build dist demo .pytest_cache .mypy_cache .ruff_cache
