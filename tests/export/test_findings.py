@@ -350,3 +350,30 @@ def test_the_c_header_names_each_finding_with_its_thresholds(made: Made4, tmp_pa
              tmp_path / "all"]  # fmt: skip
     subprocess.run(built, check=True)
     subprocess.run([tmp_path / "all"], check=True)
+
+
+def test_a_structured_report_tells_each_finding_under_a_code_of_its_own(made: Made4) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    from edge_runtime.services.dicom.objects import make_report
+
+    source = pydicom.Dataset()
+    source.PatientID, source.StudyInstanceUID = "p", "1.2.3"
+    source.SeriesInstanceUID, source.SOPInstanceUID = "1.2.3.4", "1.2.3.4.5"
+    source.SOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    screener = Screener.load(made.bundle, force=True, operating_point="balanced")
+    examination = screener.examine(np.asarray(draw(6001, ["mass"])))
+    report = make_report(source, examination)
+    assert "neumonia" not in str(report)
+    told = {}
+    for item in report.ContentSequence:
+        code = item.ConceptNameCodeSequence[0]
+        assert len(code.CodeMeaning) <= 64
+        assert (code.CodeValue, code.CodingSchemeDesignator) not in told
+        told[code.CodeValue, code.CodingSchemeDesignator] = item
+    found = examination.record.findings
+    assert found is not None
+    meanings = {item.ConceptNameCodeSequence[0].CodeMeaning: item for item in told.values()}
+    for name, one in found.items():
+        number = meanings[f"Probability of {name}"].MeasuredValueSequence[0].NumericValue
+        assert float(number) == pytest.approx(one.probability, abs=1e-6)
+        assert meanings[f"Decision on {name}"].TextValue.startswith(one.decision)

@@ -68,7 +68,8 @@ def make_secondary_capture(source: Dataset, examination: Examination) -> FileDat
 def make_report(source: Dataset, examination: Examination) -> FileDataset:
     """The record as an Enhanced SR that refers to the image."""
     record = examination.record
-    dataset = _begin(source, examination, _ENHANCED_SR, "SR", "Pneumonia screening")
+    screened = "Pneumonia screening" if record.findings is None else "Chest film screening"
+    dataset = _begin(source, examination, _ENHANCED_SR, "SR", screened)
     dataset.ReferencedPerformedProcedureStepSequence = Sequence([])
     dataset.PerformedProcedureCodeSequence = Sequence([])
     dataset.ValueType = "CONTAINER"
@@ -98,9 +99,12 @@ def make_report(source: Dataset, examination: Examination) -> FileDataset:
                 record.threshold,
             )
         )
-    for name, one in (record.findings or {}).items():
-        told = f"Probability of {name[:40]}, {one.decision} from {one.threshold:.4f} on"
-        items.append(_number(("99004", "99CXREDGE", told[:64]), one.probability))
+    for i, (name, one) in enumerate((record.findings or {}).items()):
+        # A meaning has 64 characters at most, and a code one meaning.
+        probability = (f"99{100 + 2 * i}", "99CXREDGE", f"Probability of {name[:45]}")
+        decision = (f"99{101 + 2 * i}", "99CXREDGE", f"Decision on {name[:45]}")
+        items.append(_number(probability, one.probability))
+        items.append(_text(decision, f"{one.decision} (threshold {one.threshold:.4f})"))
     said = record.decision or record.status
     items.append(_text(("121071", "DCM", "Finding"), f"{said}. {_NOTICE}"))
     if record.quality.flags:
