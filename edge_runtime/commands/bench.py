@@ -38,6 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure every engine that is installed, one after the other, in one table",
     )
     parser.add_argument(
+        "--profile",
+        action="store_true",
+        help="which operators of the network take how long, by ONNX Runtime's profiler",
+    )
+    parser.add_argument(
         "--min-seconds",
         type=number(0, 86_400),
         default=5.0,
@@ -69,6 +74,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.paths[:1] == ["compare"]:
         return _compare(arguments)
     from edge_runtime.basics.parse import to_mapping
+
+    if arguments.profile:
+        from edge_runtime.device.profile import run_profile
+        from edge_runtime.device.profile import table as table_of_operators
+
+        profile = run_profile(arguments.bundle, arguments.engine, arguments.threads or 1)
+        _write(arguments, to_mapping(profile), table_of_operators(profile))
+        return 0
     from edge_runtime.basics.processors import usable_processors
     from edge_runtime.basics.progress import Progress
     from edge_runtime.device.bench import run_bench

@@ -25,8 +25,13 @@ def is_available() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def load(model: bytes, threads: int) -> OnnxRuntimeEngine:
+def load(model: bytes, threads: int, profile: str | None = None) -> OnnxRuntimeEngine:
     """Load an .onnx file's bytes.
+
+    Args:
+        model: The file's content.
+        threads: Per inference.
+        profile: Where the profiler's file begins ("/tmp/p"); None: no profiler.
 
     Raises:
         EngineError: The package does not import here, or refuses the model.
@@ -41,6 +46,8 @@ def load(model: bytes, threads: int) -> OnnxRuntimeEngine:
     options.log_severity_level = 3
     # Its threads would spin on after a run and take a processor from hashing and decoding.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, profile
     try:
         if has_signed_weights(model) and kernels_saturate(onnxruntime):
             model = with_unsigned_weights(model)
@@ -66,3 +73,7 @@ class OnnxRuntimeEngine:
             ["map", "features"], {"image": pixels[np.newaxis]}
         )
         return RawOutputs(evidence_map[0], features[0])
+
+    def end_profiling(self) -> str:
+        """The path of the profile, if it was loaded with one."""
+        return str(self._session.end_profiling())
