@@ -62,6 +62,9 @@ _COMPILE = (
 )  # fmt: skip
 
 
+_USB = ("bundle.json", "messages.json", "cxr.wasm", "model.onnx", "ort.mjs", "ort.wasm")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = __doc__
@@ -75,22 +78,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without it, it is downloaded",
     )
 
+    parser.add_argument(
+        "--usb",
+        action="store_true",
+        help="the page also opens from a USB stick, by a double click: adds files.js, which holds "
+        "the others once more",
+    )
+
 
 def run(arguments: argparse.Namespace) -> int:
-    files = write_web(arguments.bundle, arguments.output, arguments.runtime)
+    files = write_web(arguments.bundle, arguments.output, arguments.runtime, arguments.usb)
     for path in files:
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}")
     print(f"{sum(path.stat().st_size for path in files) / 1e6:8.2f} MB  in all: {arguments.output}")
     return 0
 
 
-def write_web(bundle: Path, output: Path, runtime: Path | None = None) -> list[Path]:
+def write_web(
+    bundle: Path, output: Path, runtime: Path | None = None, usb: bool = False
+) -> list[Path]:
     """Write the folder; its files, sorted.
 
     Args:
         bundle: A bundle with an .onnx file.
         output: Folder, made where it is not there.
         runtime: The npm package; without it, it is downloaded.
+        usb: The page shall also open without any server.
 
     Raises:
         BundleError: The bundle is incomplete or altered.
@@ -112,10 +125,13 @@ def write_web(bundle: Path, output: Path, runtime: Path | None = None) -> list[P
         "icon.svg": (_BROWSER / "icon.svg").read_bytes(),
         "app.js": (_STATIC / "app.js").read_bytes(),
         "style.css": (_STATIC / "style.css").read_bytes(),
-        "index.html": _page().encode(),
+        "index.html": _page(usb).encode(),
         "manifest.webmanifest": _json(_installable(opened.manifest)),
     }
     contents["sw.js"] = _service_worker(contents)
+    if usb:
+        held = {name: base64.b64encode(contents[name]).decode() for name in _USB}
+        contents["files.js"] = b"window.cxrFiles = " + _json(held) + b";\n"
     output.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         (output / name).write_bytes(content)
@@ -231,12 +247,13 @@ def _points(points: Sequence[OperatingPoint]) -> list[dict[str, Any]]:
     return [{"name": p.name, "threshold": p.threshold, "uncertain": p.uncertain} for p in points]
 
 
-def _page() -> str:
+def _page(usb: bool = False) -> str:
     """`serve`'s page, with local.js in front of its script."""
     text = (_STATIC / "index.html").read_text(encoding="utf-8")
+    policy = _POLICY.replace("'wasm-unsafe-eval'", "'wasm-unsafe-eval' blob:") if usb else _POLICY
     changes = {
         '<link rel="icon" href="data:,">': (
-            f'<meta http-equiv="content-security-policy" content="{_POLICY}">\n'
+            f'<meta http-equiv="content-security-policy" content="{policy}">\n'
             '<link rel="icon" href="icon.svg">\n<link rel="manifest" href="manifest.webmanifest">'
         ),
         '<script src="app.js" defer></script>': (

@@ -206,7 +206,8 @@ def _work(engine: str, model: Path, tensors: Path, found: Path) -> dict[str, Any
         check=False,
     )
     if done.returncode:
-        return (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:200]
+        told = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        return told.partition("Error: ")[2][:200] or told[:200]
     return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 

@@ -41,7 +41,28 @@
 
   // --- start: everything is loaded, then the known answers are reproduced -----------------------
 
+  // From a USB stick, where pages may read no files: all of them stand in files.js, if it was asked
+  // for (`export web --usb`).
+  const isLocal = location.protocol === "file:";
+  let embedded = null;
+
+  function embed() {
+    embedded = embedded || new Promise((done, fail) => {
+      const script = document.createElement("script");
+      script.src = "files.js";
+      script.onload = () => done(window.cxrFiles);
+      script.onerror = () => fail(new Error("files.js is missing: export web --usb"));
+      document.head.append(script);
+    });
+    return embedded;
+  }
+
   async function file(path) {
+    if (isLocal) {
+      const text = (await embed())[path];
+      if (text === undefined) throw new Error(path + ": missing");
+      return new Response(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)));
+    }
     const answer = await fetched(path);
     if (!answer.ok) throw new Error(path + ": " + answer.status);
     return answer;
@@ -52,7 +73,9 @@
     const math = { exp: Math.exp, log: Math.log, log1p: Math.log1p, expm1: Math.expm1 };
     const built = await WebAssembly.instantiate(await (await file("cxr.wasm")).arrayBuffer(), { env: math });
     C = built.instance.exports;
-    ort = await import("./ort.mjs");
+    // A page from a stick may import no file, but what it holds itself.
+    const held = isLocal ? new Blob([await (await file("ort.mjs")).arrayBuffer()], { type: "text/javascript" }) : null;
+    ort = await import(held ? URL.createObjectURL(held) : "./ort.mjs");
     ort.env.wasm.numThreads = 1;
     ort.env.wasm.wasmBinary = await (await file("ort.wasm")).arrayBuffer();
     const model = await (await file("model.onnx")).arrayBuffer();
@@ -77,7 +100,7 @@
 
   const ready = start();
   ready.catch((problem) => console.error(problem));
-  if ("serviceWorker" in navigator && location.protocol !== "file:") {
+  if ("serviceWorker" in navigator && !isLocal) {
     navigator.serviceWorker.register("sw.js").catch((problem) => console.warn(problem));
   }
 
@@ -396,7 +419,9 @@
   }
 
   async function answer(path, query, body) {
-    if (path === "v1/messages") return answerMessages(query);
+    if (path === "v1/messages") {
+      try { return await answerMessages(query); } catch (fault) { return problem(500, "not_loaded", fault.message); }
+    }
     try { await ready; }
     catch (fault) {
       const wrong = fault.message === "page.wrong_answers";

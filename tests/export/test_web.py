@@ -142,6 +142,22 @@ def test_the_page_screens_as_the_runtime_does(browser: Any, folder: Path, tmp_pa
     context.close()
 
 
+def test_the_page_opens_from_a_stick(browser: Any, folder: Path, tmp_path: Path) -> None:
+    runtime = KEPT if KEPT.exists() else None
+    write_web(Path(load_bundle("tiny").folder), tmp_path / "usb", runtime, usb=True)
+    page = browser.new_context(locale="en").new_page()
+    page.goto((tmp_path / "usb" / "index.html").as_uri())
+    until(lambda: "onnxruntime-web" in (page.text_content("#model") or ""))
+    film = {"name": "a.png", "mimeType": "image/png", "buffer": films()["grey.png"]}
+    page.set_input_files("#files", film)
+    until(lambda: (page.text_content("#status") or "").startswith("Done"))
+    expected = Screener.load("tiny", engine="onnxruntime").screen(films()["grey.png"])
+    assert page.evaluate("records")[0]["decision"] == expected.decision
+    page.goto((folder / "index.html").as_uri())  # made without: that is said, nothing is screened
+    until(lambda: len(page.text_content("#model") or "") > 20)
+    assert "onnxruntime" not in (page.text_content("#model") or "")
+
+
 @pytest.mark.parametrize("language", ["fr", "es", "pt"])
 def test_the_page_speaks(browser: Any, folder: Path, language: str) -> None:
     words = json.loads((folder / "messages.json").read_text(encoding="utf-8"))[language]

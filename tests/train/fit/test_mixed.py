@@ -227,7 +227,7 @@ def test_inverted_films_are_put_right_in_training_and_validation(tmp_path: Path)
     table.write_text("\n".join(rows))
     recipe = load_recipe("smoke")
     recipe = dataclasses.replace(
-        recipe, input=InputSpec(SIDE, SIDE), data=Data(validation_fraction=0.3)
+        recipe, input=InputSpec(SIDE, SIDE), data=Data(validation_fraction=0.3, near_bits=0)
     )
     split, source = split_data(recipe, [table])
     arrays = Arrays.load(recipe, source, split)
