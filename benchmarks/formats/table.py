@@ -29,6 +29,7 @@ from benchmarks.labelled import Labelled, read_labelled
 from benchmarks.results import median_ratio, write_results
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.shipped import SHIPPED, bundle_folder
+from edge_runtime.device.machine import describe_machine
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
@@ -80,6 +81,7 @@ class ProgramRow:
 class FormatsResult:
     films: int
     data: str
+    machine: str
     forms: tuple[FormRow, ...]
     programs: tuple[ProgramRow, ...]
     # Of the page with `small`: time to its first answer by that of onnxruntime-web alone.
@@ -130,9 +132,11 @@ def run_formats(
     for name in SHIPPED:
         forms += _forms(name, floats, films, labels)
     programs, answers, ratios = _programs([film.path for film in films], labels, runtime)
+    machine = describe_machine()
     result = FormatsResult(
         len(films),
         data.name,
+        f"{machine.processor or machine.system}, {machine.processors} processors",
         tuple(forms),
         tuple(programs),
         median_ratio(ratios) if ratios else None,
@@ -293,8 +297,9 @@ def _write_answers(path: Path, films: Sequence[Labelled], answers: dict[str, Ans
 
 def _markdown(result: FormatsResult) -> str:
     lines = [
-        f"{result.films} films of `{result.data}`. One thread; load is from the engine's import to "
-        "its first answer, in a process of its own; AUC against the float .tflite, paired.",
+        f"{result.films} films of `{result.data}`, on {result.machine}. One thread; load is from "
+        "the engine's import to its first answer, in a process of its own; AUC against the float "
+        ".tflite, paired.",
         "",
         "| model | file | engine | MB | load, s | p50, ms | p99, ms | peak, MB | AUC (95 %) | "
         "less float (95 %) | equal decisions |",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import datetime
 import json
 import sys
 
+from edge_runtime.basics.streams import tell
 from edge_runtime.commands.bundle_option import add_bundle_option
+from edge_runtime.errors import InvalidValueError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: cxr-edge doctor"
     add_bundle_option(parser)
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
+    parser.add_argument(
+        "--choose",
+        action="store_true",
+        help="keep the fastest engine with right answers as what `auto` takes on this machine, in "
+        "a small file whose place is said",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -30,4 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stdout.write(describe(diagnosis))
     if diagnosis.recommended is None:
         return 2
+    if arguments.choose:
+        from edge_runtime.engines.preference import Preference, write_preference
+
+        today = f"{datetime.date.today():%Y-%m-%d}"
+        kept = Preference(diagnosis.recommended, diagnosis.milliseconds, today)
+        try:
+            path = write_preference(kept)
+        except OSError as error:
+            raise InvalidValueError(f"the choice cannot be kept: {error}") from error
+        tell(f"auto takes {kept.engine} from now on: {path}; remove that file to undo it")
     return 1 if diagnosis.faults else 0

@@ -20,6 +20,7 @@ from edge_runtime.commands import listen, serve
 from edge_runtime.commands.bundle_option import add_bundle_option
 from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
+from edge_runtime.engines.preference import preference_file, read_preference
 from edge_runtime.errors import CxrEdgeError
 from edge_runtime.images.readers import dicom
 from edge_runtime.judge.operating_point import OperatingPoint
@@ -46,6 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     try:
         automatic = choose_engine("auto", bundle)[0].NAME
+        chosen = read_preference()
+        if chosen is not None and chosen.engine == automatic:
+            automatic += f" (chosen by doctor --choose on {chosen.date}: {preference_file()})"
     except CxrEdgeError as error:
         automatic = f"none: {error}"
     engines = {

@@ -13,11 +13,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 
 from edge_runtime import __version__
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.device.machine import current_condition, describe_machine
 from edge_runtime.engines.names import ENGINE_NAMES, MODULES, REQUIRES
+from edge_runtime.engines.preference import read_preference
 
 _MIN_PYTHON = (3, 11)
 _MIN_MEMORY_MB = 400
@@ -44,6 +46,8 @@ class Diagnosis:
     version: str
     checks: tuple[Check, ...]
     recommended: str | None  # the fastest engine that gives the right answers
+    milliseconds: Mapping[str, float]  # of one run, by engine with right answers
+    chosen: str | None  # what `auto` takes here, by `doctor --choose`
 
     @property
     def faults(self) -> list[Check]:
@@ -65,7 +69,13 @@ def examine_machine(bundle: str | None = None) -> Diagnosis:
         )
     checks += [_optional(name) for name in _OPTIONAL]
     best = min(speeds, key=lambda name: speeds[name]) if speeds else None
-    return Diagnosis(__version__, tuple(checks), best)
+    chosen = read_preference()
+    if chosen is not None and chosen.engine != best:
+        remedy = "cxr-edge doctor --choose measures again"
+        told = f"auto takes {chosen.engine}, chosen on {chosen.date}; now {best} is faster or right"
+        checks.append(Check("chosen engine", "warning", told, remedy))
+    kept = None if chosen is None else chosen.engine
+    return Diagnosis(__version__, tuple(checks), best, speeds, kept)
 
 
 def _python() -> Check:
@@ -218,6 +228,12 @@ def describe(diagnosis: Diagnosis) -> str:
             lines.append(f"{'':22} -> {check.remedy}")
     if diagnosis.recommended:
         lines.append(f"\nuse: --engine {diagnosis.recommended} (the fastest with right answers)")
+        if diagnosis.chosen:
+            lines.append(f"auto takes {diagnosis.chosen}: it was chosen by doctor --choose")
+        else:
+            lines.append(
+                "auto takes the first that is installed; doctor --choose keeps this choice"
+            )
     else:
         lines.append("\nno engine gives right answers here: do not screen with this box")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Which engine: the one that was named, or the first that is installed."""
+"""Which engine: the one that was named, the one that was chosen for this machine, or the first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from types import ModuleType
 from edge_runtime.bundle.folder import Bundle
 from edge_runtime.bundle.manifest import BundledFile
 from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
+from edge_runtime.engines.preference import in_order
 from edge_runtime.errors import EngineError, InvalidValueError
 
 
@@ -25,8 +26,8 @@ def engine_module(name: str) -> ModuleType:
 def choose_engine(name: str, bundle: Bundle) -> tuple[ModuleType, BundledFile]:
     """The engine module and the model file it will read.
 
-    `auto` takes the first of ENGINE_NAMES that is installed and finds its file in the bundle; a
-    named engine is taken or refused, never replaced.
+    `auto` takes the engine that `doctor --choose` kept, or the first of ENGINE_NAMES, that is
+    installed and finds its file in the bundle; a named engine is taken or refused, never replaced.
 
     Raises:
         EngineError: The named engine, or every engine, is missing; or has no file in the bundle.
@@ -41,7 +42,7 @@ def choose_engine(name: str, bundle: Bundle) -> tuple[ModuleType, BundledFile]:
                 f"engine {name} reads {module.FORMAT} files and {bundle.folder} has none"
             )
         return module, file
-    for candidate in ENGINE_NAMES:
+    for candidate in in_order():
         module = engine_module(candidate)
         file = bundle.manifest.model_file(module.FORMAT)
         if file is not None and module.is_available():

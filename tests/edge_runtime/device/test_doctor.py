@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 
+from edge_runtime import Screener
+from edge_runtime.cli import main
+from edge_runtime.engines.names import ENGINE_NAMES
 from tests.conftest import ROOT
 
 
@@ -142,3 +145,56 @@ def test_a_board_without_an_engine_hears_what_to_install(monkeypatch: pytest.Mon
     (fault,) = diagnosis.faults
     assert fault.remedy == "pip install ai-edge-litert"
     assert "do not screen" in module.describe(diagnosis)
+
+
+def test_a_choice_is_kept_where_it_is_said_and_auto_follows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "new folder" / "engine.json"
+    monkeypatch.setenv("CXR_EDGE_ENGINE_FILE", str(file))
+    assert Screener.load(check=False).engine_name.startswith(ENGINE_NAMES[0])
+    assert not file.exists()  # nothing is kept unless it is asked for
+    assert main(["doctor"]) in (0, 1) and not file.exists()
+    assert "doctor --choose keeps this choice" in capsys.readouterr().out
+    assert main(["doctor", "--choose"]) in (0, 1)
+    said = capsys.readouterr()
+    assert str(file) in said.err
+    kept = json.loads(file.read_text(encoding="utf-8"))
+    times = kept["milliseconds"]
+    assert kept["engine"] == min(times, key=times.__getitem__)  # of those with right answers
+    for name in times:
+        file.write_text(json.dumps(kept | {"engine": name}))
+        assert Screener.load(check=False).engine_name.startswith(name)
+        assert main(["info"]) == 0
+        told = capsys.readouterr().out
+        assert f"{name} (chosen by doctor --choose on" in told and str(file) in told
+        # Who names an engine gets that one.
+        assert Screener.load(engine="litert", check=False).engine_name.startswith("litert")
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "null", "[]", "{", '{"schema": "cxr-edge/engine/1"}', "[" * 100_000,
+     '{"schema": "cxr-edge/engine/9", "engine": "onnxruntime", "milliseconds": {}, "date": ""}',
+     '{"schema": "cxr-edge/engine/1", "engine": "../x", "milliseconds": {}, "date": ""}',
+     '{"schema": "cxr-edge/engine/1", "engine": "tflite-runtime", "milliseconds": {}, "date": ""}'],
+)  # fmt: skip
+def test_a_choice_that_cannot_be_followed_changes_nothing(
+    content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "engine.json"
+    file.write_text(content)
+    monkeypatch.setenv("CXR_EDGE_ENGINE_FILE", str(file))
+    name = Screener.load(check=False).engine_name
+    assert name.startswith(ENGINE_NAMES[0]) or "tflite-runtime" in content
+    monkeypatch.setenv("CXR_EDGE_ENGINE_FILE", str(tmp_path))  # a folder
+    assert Screener.load(check=False).engine_name.startswith(ENGINE_NAMES[0])
+
+
+def test_a_choice_that_cannot_be_kept_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("CXR_EDGE_ENGINE_FILE", str(tmp_path / "file" / "engine.json"))
+    assert main(["doctor", "--choose"]) == 2
+    assert "cannot be kept" in capsys.readouterr().err

@@ -116,3 +116,31 @@ def test_the_container_file_does_what_can_be_done_here() -> None:
             assert word in ("COPY", "RUN", "USER", "EXPOSE", "ENV", "VOLUME", "WORKDIR",
                             "HEALTHCHECK"), word  # fmt: skip
     assert any(word == "USER" for word, _ in steps), "it must not run as root"
+
+
+def test_the_container_files_commands_run_here(tmp_path: Path) -> None:
+    """Its RUN instructions in an environment of their own, with its folders put elsewhere."""
+    text = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [line.removeprefix("RUN ") for line in text.splitlines() if line.startswith("RUN ")]
+    assert len(commands) == 2
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    environment = os.environ | {"PATH": f"{tmp_path}/venv/bin:{os.environ['PATH']}"}
+    # A system's user is the image's business, not this machine's.
+    places = {"/source": str(ROOT), "/wheels": f"{tmp_path}/wheels", "useradd": "echo useradd"}
+    for command in commands:
+        for old, new in places.items():
+            command = command.replace(old, new)  # noqa: PLW2901
+        done = subprocess.run(
+            ["sh", "-ec", command], capture_output=True, text=True, env=environment, cwd=tmp_path,
+            check=False,
+        )  # fmt: skip
+        if "No matching distribution" in done.stderr:
+            pytest.skip("no package index is reachable")
+        assert done.returncode == 0, done.stderr[-1500:]
+    assert "verify" in commands[-1]  # every known answer was met
+    assert not (tmp_path / "wheels").exists()
+    info = subprocess.run(
+        ["cxr-edge", "info"], capture_output=True, text=True, env=environment, cwd=tmp_path,
+        check=True,
+    )  # fmt: skip
+    assert "serve          installed" in info.stdout or "serve: installed" in info.stdout
