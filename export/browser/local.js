@@ -292,8 +292,7 @@
     const pixels = bytesAt(tensor, height * width).slice();
     const { map, features } = await infer(pixels);
     const flags = C.judge(...film.stored, film.chroma, tensor, put(features));
-    const [mapAt] = [put(map)];
-    const probability = Math.round(C.probability(mapAt) * 1e8) / 1e8;
+    const probability = Math.round(C.probability(put(map)) * 1e8) / 1e8;
     record.quality = {
       accepted: C.is_accepted() === 1,
       flags: FLAGS.filter((_, bit) => flags & (1 << bit)),
