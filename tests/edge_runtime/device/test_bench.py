@@ -185,18 +185,20 @@ def test_every_engine_is_measured_on_the_same_images(
         assert (row["result"] is None) == bool(row["why"])
 
 
+@pytest.mark.parametrize(
+    ("engine", "convolution"), [("onnxruntime", "QLinearConv"), ("litert", "DEPTHWISE_CONV_2D")]
+)
 def test_a_profile_names_every_operator_of_the_graph(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: str, convolution: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("onnxruntime")
     file = tmp_path / "p.json"
-    assert main(["bench", "--profile", "--bundle", "tiny", "--output", str(file)]) == 0
+    options = ["--profile", "--bundle", "tiny", "--engine", engine, "--output", str(file)]
+    assert main(["bench", *options]) == 0
     told = capsys.readouterr().out
     document = json.loads(file.read_text(encoding="utf-8"))
     kinds = {row["name"]: row for row in document["kinds"]}
-    assert "QLinearConv" in kinds and kinds["QLinearConv"]["count"] > 40
-    assert "QLinearConv" in told and "share" in told
+    assert convolution in kinds and kinds[convolution]["count"] > 15
+    assert convolution in told and "share" in told
     assert sum(row["share"] for row in document["kinds"]) == pytest.approx(1, abs=0.01)
-    assert sum(row["count"] for row in document["kinds"]) == len(document["nodes"])
-    assert main(["bench", "--profile", "--engine", "litert"]) == 2
-    assert "benchmark_model" in capsys.readouterr().err
+    assert sum(row["count"] for row in document["kinds"]) == len(document["nodes"]) > 50
+    assert all(row["ms"] >= 0 for row in document["nodes"])
