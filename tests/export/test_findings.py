@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import ctypes
 import dataclasses
 import io
 import json
@@ -24,6 +25,7 @@ from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.manifest import dump_manifest, parse_manifest
 from edge_runtime.errors import BundleError, InvalidValueError
 from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.preprocess import prepare_pixels
 from edge_runtime.judge.scores import disease_logit, disease_map, finding_probabilities
 from edge_runtime.records.heatmap import overlay_jpeg
 from edge_runtime.records.messages import LANGUAGES, meaning, told_findings
@@ -377,3 +379,32 @@ def test_a_structured_report_tells_each_finding_under_a_code_of_its_own(made: Ma
         number = meanings[f"Probability of {name}"].MeasuredValueSequence[0].NumericValue
         assert float(number) == pytest.approx(one.probability, abs=1e-6)
         assert meanings[f"Decision on {name}"].TextValue.startswith(one.decision)
+
+
+def test_the_c_sources_tell_each_finding_as_the_runtime_does(made: Made4, tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc here")
+    done = workbench("export", "c-array", made.bundle, "--output", tmp_path)
+    assert done.returncode == 0, done.stderr
+    library = tmp_path / "libcxr.so"
+    sources = [tmp_path / "cxr_edge.c", tmp_path / "parameters.c"]
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", library, *sources, "-lm"], check=True)
+    code = ctypes.CDLL(str(library))
+    code.cxr_probability.restype = ctypes.c_double
+    screener = Screener.load(made.bundle, engine="litert", force=True)
+    manifest = screener.bundle.manifest
+    file = manifest.model_file("tflite")
+    assert file is not None
+    offset = (ctypes.c_double * 3)(*file.logit_offset)
+    for seed in range(7000, 7012):
+        pixels = prepare_pixels(np.asarray(draw(seed, kinds_of(seed))), manifest.input)
+        outputs = screener.run(pixels)
+        cells = np.ascontiguousarray(outputs.evidence_map, np.float32)
+        logits, told = (ctypes.c_double * 3)(), (ctypes.c_double * 3)()
+        code.cxr_logits(cells.ctypes.data_as(ctypes.c_void_p), offset, logits)
+        code.cxr_finding_probabilities(logits, told)
+        record = screener.screen(np.asarray(draw(seed, kinds_of(seed))))
+        assert record.findings is not None and record.probability is not None
+        expected = [one.probability for one in record.findings.values()]
+        assert list(told) == pytest.approx(expected, abs=1e-8)
+        assert code.cxr_probability(logits) == pytest.approx(record.probability, abs=1e-8)
