@@ -15,9 +15,11 @@ from collections.abc import Mapping
 
 from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.regular_file import TooLargeError, read_regular
 from edge_runtime.engines.names import ENGINE_NAMES
 
 SCHEMA = "cxr-edge/engine/1"
+_MOST_BYTES = 10_000
 
 
 @frozen
@@ -39,11 +41,10 @@ def preference_file() -> str:
 def read_preference() -> Preference | None:
     """What was chosen; None where nothing was, or where the file is not one of ours."""
     try:
-        with open(preference_file(), encoding="utf-8") as file:
-            told = json.load(file)
+        told = json.loads(read_regular(preference_file(), _MOST_BYTES))
         found = Preference(told["engine"], dict(told["milliseconds"]), str(told["date"]))
         return found if told["schema"] == SCHEMA and found.engine in ENGINE_NAMES else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, TooLargeError):
         return None
 
 

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <jpeglib.h> /* after stdio.h, which it needs and does not include */
 #include <png.h>
@@ -312,11 +313,12 @@ static void read_png(const uint8_t *data, size_t bytes, film *film)
 static film read_film(const char *path)
 {
     film film = {0};
-    FILE *file = fopen(path, "rb");
+    /* Looked at first: a pipe would wait for somebody to write into it, a device has no end. */
+    struct stat status;
+    FILE *file = !stat(path, &status) && S_ISREG(status.st_mode) ? fopen(path, "rb") : NULL;
     uint8_t *data = NULL;
     long bytes = -1;
-    /* A folder opens, and cannot be read. */
-    if (file && !(fgetc(file) == EOF && ferror(file)) && !fseek(file, 0, SEEK_END))
+    if (file && !fseek(file, 0, SEEK_END))
         bytes = ftell(file);
     if (bytes < 0 || fseek(file, 0, SEEK_SET))
         fail(&film, "unreadable_file", "cannot be read");

@@ -58,7 +58,7 @@ def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [program, *arguments]
     command = [a if a != "MODEL" else Path(model) / "model.onnx" for a in command]
     return subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, check=False,
+        [str(word) for word in command], capture_output=True, text=True, check=False, timeout=300,
         env=os.environ | {"LD_LIBRARY_PATH": str(program.parent)},
     )  # fmt: skip
 
@@ -133,12 +133,15 @@ def test_what_is_no_film_is_said_by_name(program: Path, tmp_path: Path) -> None:
     }
     for name, (content, _) in cases.items():
         (tmp_path / name).write_bytes(content)
-    files = [tmp_path / name for name in cases] + [tmp_path / 'no "such" file', tmp_path]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # which nobody writes into
+    files = [tmp_path / name for name in cases]
+    files += [Path("/dev/zero"), pipe, tmp_path / 'no "such" file', tmp_path]
     found = answers(program, files)
     assert [a["status"] for a in found] == ["error"] * len(files)
     for answer, (_, code) in zip(found, cases.values(), strict=False):
         assert not code or answer["error"]["code"] == code, answer
-    assert found[-2]["error"]["code"] == found[-1]["error"]["code"] == "unreadable_file"
+    assert [answer["error"]["code"] for answer in found[-4:]] == ["unreadable_file"] * 4
     rng = np.random.default_rng(3)
     for i in range(60):  # damage anywhere: an answer each, never a crash
         content = bytearray(film if i % 2 else png)

@@ -187,6 +187,9 @@ def test_a_choice_that_cannot_be_followed_changes_nothing(
     monkeypatch.setenv("CXR_EDGE_ENGINE_FILE", str(file))
     name = Screener.load(check=False).engine_name
     assert name.startswith(ENGINE_NAMES[0]) or "tflite-runtime" in content
+    file.unlink()
+    os.mkfifo(file)  # which nobody writes into
+    assert Screener.load(check=False).engine_name.startswith(ENGINE_NAMES[0])
     monkeypatch.setenv("CXR_EDGE_ENGINE_FILE", str(tmp_path))  # a folder
     assert Screener.load(check=False).engine_name.startswith(ENGINE_NAMES[0])
 
