@@ -66,10 +66,11 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
     """
     done: dict[tuple[str, str], str] = {}
     columns = csv_columns(conditions.with_findings)
-    begins = csv_line(columns) + "\n" if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
+    begins = csv_line(columns) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
     # A file that is no text shall be refused by what it is, not by a decoding error.
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        if not begins.startswith(file.read(len(begins))):
+        is_ours = begins.startswith(file.read(len(begins)))
+        if not is_ours or (format_name == "csv" and file.read(1) == ","):  # a column more
             raise InvalidValueError(f"{path} holds no {format_name} of ours; name another --output")
         file.seek(0)
         # The last line may have no end yet; `drop_unfinished_line` comes after this look.

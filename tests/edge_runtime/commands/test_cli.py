@@ -436,3 +436,14 @@ def test_own_files_inside_the_folder_are_left_out(
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_csv_that_a_spreadsheet_saved_is_gone_on_with(
+    cxr_edge: Run, phantoms: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "r.csv"
+    options = ("screen", phantoms, "--format", "csv", "--output", file, "--force")
+    assert cxr_edge(*options).returncode == 0
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    again = cxr_edge(*options, "--resume")
+    assert again.returncode == 0 and "skipped" in again.stderr, again.stderr
