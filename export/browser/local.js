@@ -414,7 +414,11 @@
     const wanted = query.get("lang");
     if (wanted !== null && !(wanted in all)) return problem(400, "bad_request", "lang must be one of " + Object.keys(all).join(", "));
     const language = wanted || navigator.languages.map((name) => name.slice(0, 2)).find((name) => name in all) || "en";
-    return json({ language, messages: all[language] });
+    const messages = { ...all[language] };
+    for (const key of Object.keys(messages)) {
+      if (key.endsWith(".browser")) messages[key.slice(0, -8)] = messages[key]; // what is so here alone
+    }
+    return json({ language, messages });
   }
 
   async function answer(path, query, body) {

@@ -8,7 +8,7 @@ import json
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from edge_runtime.records.record import Record
 from export.web import RUNTIME, _page, _read_runtime, write_web
 from tests.conftest import ROOT
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 KEPT = ROOT / "build" / f"onnxruntime-web-{RUNTIME}.tgz"
 
 
@@ -42,17 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pytest.skip(f"no onnxruntime-web here, and no network: {str(error)[:80]}")
         raise
     return place
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        instance = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield instance
-        instance.close()
 
 
 def until(is_so: Callable[[], bool], seconds: float = 60) -> None:
@@ -119,6 +107,9 @@ def test_the_page_screens_as_the_runtime_does(browser: Any, folder: Path, tmp_pa
                 # PNG is decoded to the bit; the browser has a JPEG decoder of its own.
                 digits = 1e-6 if name.endswith(".png") else 0.02
                 assert record["probability"] == pytest.approx(expected.probability, abs=digits)
+        # What this page does not read it does not ask for.
+        words = json.loads((folder / "messages.json").read_text(encoding="utf-8"))["en"]
+        assert words["error.unsupported_format.browser"] in page.inner_text("#results")
         # Pictures: the film, and colours for what was judged.
         judged = sum(one["decision"] is not None for one in found.values())
         assert judged >= 4

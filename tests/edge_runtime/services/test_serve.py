@@ -7,7 +7,6 @@ import http.client
 import io
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -31,7 +30,6 @@ from tests.conftest import ROOT
 from tests.edge_runtime.services.conftest import comparable, no_network, running
 from tests.languages import foreign_words
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 SCHEMA = json.loads(
     (ROOT / "edge_runtime/schemas/result-1.schema.json").read_text(encoding="utf-8")
 )
@@ -310,17 +308,6 @@ def _excluded(schemathesis: Any) -> list[Any]:
     names = ("negative_data_rejection", "positive_data_acceptance", "unsupported_method")
     checks = schemathesis.checks.CHECKS
     return [check for name in names for check in [checks.get_by_names([name])[0]] if check]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium here (Debian: apt install chromium)")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        instance = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield instance
-        instance.close()
 
 
 @pytest.mark.slow
