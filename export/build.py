@@ -241,21 +241,23 @@ def _by_finding(
 ) -> tuple[ModelMetrics, ...]:
     """What every file keeps of each finding; of films without it, and with."""
     rows: list[ModelMetrics] = []
+    if not findings:
+        return ()
+    shown = has_findings(run.splits.validation, run.labels).astype(np.int64)
+    divided = run.activation == "sigmoid"  # with softmax the odds are calibrated already
     for i, finding in enumerate(findings):
-        label = has_findings(run.splits.validation, run.labels)[:, i].astype(np.int64)
 
         def odds(logits: NDArray[np.float64], i: int = i) -> NDArray[np.float64]:
             return run.finding_odds(logits, i, temperature)
 
         point = finding.point(run.recipe.operating_point, "balanced")
-        alone = run.activation == "sigmoid"
         rows += (
             dataclasses.replace(row, finding=finding.name)
             for row in gate.compare(
-                label,
+                shown[:, i],
                 gate.ModelLogits("float32 keras", "keras", odds(exact.validation)),
                 [gate.ModelLogits(c.label, c.engine.name, odds(c.validation)) for c in converted],
-                finding.temperature if alone else 1.0,
+                finding.temperature if divided else 1.0,
                 point.threshold,
                 SPLIT,
             )

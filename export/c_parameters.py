@@ -38,20 +38,12 @@ def write_parameters(manifest: Manifest, digest: str) -> str:
     for format_name in ("tflite", "onnx"):
         if format_name in offsets:
             parts.append(_numbers("double", f"offset_{format_name}", offsets[format_name]))
-    for i, population in enumerate(manifest.populations):
-        parts += _points(f"population_{i}_points", population.operating_points)
-    rows = [
-        f"    {{{_text(p.name)}, {p.age_years[0]!r}, {p.age_years[1]!r}, population_{i}_points}},"
-        for i, p in enumerate(manifest.populations)
-    ]
-    parts += _structs("cxr_population", "populations", rows)
-    for i, finding in enumerate(manifest.findings):
-        parts += _points(f"finding_{i}_points", finding.operating_points)
-    rows = [
-        f"    {{{_text(f.name)}, {f.temperature!r}, finding_{i}_points}},"
-        for i, f in enumerate(manifest.findings)
-    ]
-    parts += _structs("cxr_finding", "findings", rows)
+    parts += _with_points(
+        "population", [(p.name, p.age_years, p.operating_points) for p in manifest.populations]
+    )
+    parts += _with_points(
+        "finding", [(f.name, (f.temperature,), f.operating_points) for f in manifest.findings]
+    )
     if manifest.quality is not None:
         parts += _gate(manifest.quality)
     fields = {
@@ -147,6 +139,18 @@ def _points(name: str, points: Sequence[OperatingPoint]) -> list[str]:
         low, high = point.uncertain or (0.0, 0.0)
         rows.append(f"    {{{_text(point.name)}, {point.threshold!r}, {low!r}, {high!r}}},")
     return _structs("cxr_point", name, rows)
+
+
+def _with_points(
+    kind: str, rows: Sequence[tuple[str, Sequence[float], Sequence[OperatingPoint]]]
+) -> list[str]:
+    """An array of structs of a name, numbers and operating points, and these."""
+    parts, lines = [], []
+    for i, (name, numbers, points) in enumerate(rows):
+        own = f"{kind}_{i}_points"
+        parts += _points(own, points)
+        lines.append(f"    {{{', '.join([_text(name), *map(repr, numbers), own])}}},")
+    return parts + _structs(f"cxr_{kind}", f"{kind}s", lines)
 
 
 def _structs(kind: str, name: str, rows: Sequence[str]) -> list[str]:

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import http.server
 import json
-import os
 import shutil
 import statistics
 import subprocess
@@ -23,21 +22,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.processes import Finished, run_process
 from edge_runtime.errors import CxrEdgeError
 from export.c_array import write_c_array
 from export.web import write_web
 
 ROOT = Path(__file__).parents[2]
-# Peak memory as the system counts it begins with that of the process that started another: a small
-# one does.
-_LAUNCHER = """
-import os, subprocess, sys, time
-start = time.perf_counter()
-process = subprocess.Popen(sys.argv[1:], stderr=subprocess.DEVNULL)
-_, status, usage = os.wait4(process.pid, 0)
-took = time.perf_counter() - start
-print(os.waitstatus_to_exitcode(status), took, usage.ru_maxrss, file=sys.stderr)
-"""
 _STARTS = 5  # of each page, in turn
 _SCREEN = """async ([name, bytes, kind]) => {
   const content = Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0));
@@ -86,20 +76,12 @@ def _answer(record: Mapping[str, Any]) -> Answer:
     return Answer(record["status"], record.get("probability"), record.get("decision"))
 
 
-def _run(command: Sequence[str | Path], **environment: str) -> tuple[str, float, float]:
-    """(output, seconds, peak memory in MB) of a program that may exit with 1."""
-    done = subprocess.run(
-        [sys.executable, "-ISc", _LAUNCHER, *(str(word) for word in command)],
-        capture_output=True,
-        text=True,
-        env=os.environ | environment,
-        cwd=ROOT,
-        check=False,
-    )
-    code, seconds, kilobytes = done.stderr.split()[-3:]
-    if int(code) not in (0, 1):
-        raise NotHereError(f"{command[0]} ended with {code}")
-    return done.stdout, float(seconds), float(kilobytes) / 1024
+def _run(command: Sequence[str | Path], **environment: str) -> Finished:
+    """A program that may exit with 1."""
+    done = run_process(command, **environment)
+    if done.code not in (0, 1):
+        raise NotHereError(f"{command[0]} ended with {done.code}")
+    return done
 
 
 def by_runtime(bundle: Path, films: Sequence[Path]) -> Answered:
@@ -108,10 +90,8 @@ def by_runtime(bundle: Path, films: Sequence[Path]) -> Answered:
         sys.executable, "-m", "edge_runtime", "screen", "--bundle", bundle, "--engine",
         "onnxruntime", "--threads", "1", "--format", "jsonl",
     ]  # fmt: skip
-    _, first, _ = _run([*command, films[0]])
-    text, seconds, peak = _run([*command, *films])
-    answers = tuple(_answer(json.loads(line)) for line in text.splitlines())
-    return Answered(answers, seconds, first, peak, _size(bundle / "model.onnx"))
+    first, done = _run([*command, films[0]]), _run([*command, *films])
+    return _answered(first, done, _size(bundle / "model.onnx"))
 
 
 def by_c(bundle: Path, films: Sequence[Path]) -> Answered:
@@ -135,15 +115,19 @@ def by_c(bundle: Path, films: Sequence[Path]) -> Answered:
             folder / "cxr_edge.c", folder / "parameters.c", f"-L{folder}", "-ljpeg", "-lpng",
             "-lonnxruntime", "-lm",
         ]  # fmt: skip
-        done = subprocess.run(build, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotHereError(f"screen.c cannot be built here: {done.stderr.strip()[:200]}")
+        built = subprocess.run(build, capture_output=True, text=True, check=False)
+        if built.returncode:
+            raise NotHereError(f"screen.c cannot be built here: {built.stderr.strip()[:200]}")
         command = [program, bundle / "model.onnx"]
-        _, first, _ = _run([*command, films[0]], LD_LIBRARY_PATH=name)
-        text, seconds, peak = _run([*command, *films], LD_LIBRARY_PATH=name)
+        first = _run([*command, films[0]], LD_LIBRARY_PATH=name)
+        done = _run([*command, *films], LD_LIBRARY_PATH=name)
         size = _size(program) + _size(library) + _size(bundle / "model.onnx")
-    answers = tuple(_answer(json.loads(line)) for line in text.splitlines())
-    return Answered(answers, seconds, first, peak, size)
+    return _answered(first, done, size)
+
+
+def _answered(first: Finished, done: Finished, megabytes: float) -> Answered:
+    answers = tuple(_answer(json.loads(line)) for line in done.output.splitlines())
+    return Answered(answers, done.seconds, first.seconds, done.peak_mb, megabytes)
 
 
 def in_browser(

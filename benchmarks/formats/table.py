@@ -28,6 +28,7 @@ from benchmarks.formats.programs import Answered, NotHereError, by_c, by_runtime
 from benchmarks.labelled import Labelled, read_labelled
 from benchmarks.results import median_ratio, write_results
 from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.manifest import BundledFile
 from edge_runtime.bundle.shipped import SHIPPED, bundle_folder
 from edge_runtime.device.machine import describe_machine
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
@@ -149,55 +150,57 @@ def run_formats(
 def _forms(
     name: str, floats: Path, films: Sequence[Labelled], labels: NDArray[np.int64]
 ) -> Iterator[FormRow]:
-    folders = {"float32": floats / f"{name}-float", "int8": Path(bundle_folder(name))}
-    manifest = load_bundle(folders["int8"]).manifest
-    point = manifest.operating_point("balanced")
+    own = Path(bundle_folder(name))
+    manifest = load_bundle(own).manifest
+    threshold = manifest.operating_point("balanced").threshold
     baseline: NDArray[np.float64] | None = None
     with tempfile.TemporaryDirectory() as place:
-        tensors = Path(place) / "tensors.npy"
+        tensors, found = Path(place) / "tensors.npy", Path(place) / "logits.npy"
         prepared = [
             prepare(film.path.read_bytes(), manifest.input)
             for film in tqdm(films, f"preparing, {name}", leave=False, disable=None)
         ]
         np.save(tensors, np.stack(prepared))
-        for precision, folder in folders.items():
-            if not folder.is_dir():
+        files = [*_files("float32", floats / f"{name}-float"), *_files("int8", own)]
+        for precision, path, file, engine in tqdm(files, name, leave=False, disable=None):
+            row = FormRow(name, precision, str(file.format), engine, path.stat().st_size / 1e6)
+            told = _work(engine, path, tensors, found)
+            if isinstance(told, str):
+                yield dataclasses.replace(row, note=told)
                 continue
-            own = load_bundle(folder).manifest
-            for form, engines in _ENGINES.items():
-                file = own.model_file(form)
-                if file is None:
-                    continue
-                path = folder / file.path
-                further = _FLOAT_ONLY if (form, precision) == ("onnx", "float32") else ()
-                described = f"{name} {precision} {form}"
-                for engine in tqdm((*engines, *further), described, leave=False, disable=None):
-                    row = FormRow(name, precision, form, engine, path.stat().st_size / 1e6)
-                    found = Path(place) / "logits.npy"
-                    told = _work(engine, path, tensors, found)
-                    if isinstance(told, str):
-                        yield dataclasses.replace(row, note=told)
-                        continue
-                    raw = np.load(found)
-                    if form == "tflite" and precision == "int8":
-                        raw = _dequantised(path, raw)
-                    logits = raw + file.logit_offset[0]
-                    baseline = logits if baseline is None else baseline
-                    decided = [
-                        probabilities(each / manifest.calibration.temperature) >= point.threshold
-                        for each in (logits, baseline)
-                    ]
-                    times = np.array(told["ms"])
-                    yield dataclasses.replace(
-                        row,
-                        load_s=round(float(told["load_s"]), 3),
-                        p50_ms=round(float(np.percentile(times, 50)), 3),
-                        p99_ms=round(float(np.percentile(times, 99)), 3),
-                        peak_mb=round(float(told["peak_mb"]), 1),
-                        auc=auc_interval(labels, logits),
-                        difference=auc_difference(labels, baseline, logits),
-                        equal_decisions=float((decided[0] == decided[1]).mean()),
-                    )
+            raw = np.load(found)
+            if (file.format, precision) == ("tflite", "int8"):
+                raw = _dequantised(path, raw)
+            logits = raw + file.logit_offset[0]
+            baseline = logits if baseline is None else baseline
+            decided = [
+                probabilities(each / manifest.calibration.temperature) >= threshold
+                for each in (logits, baseline)
+            ]
+            times = np.array(told["ms"])
+            yield dataclasses.replace(
+                row,
+                load_s=round(float(told["load_s"]), 3),
+                p50_ms=round(float(np.percentile(times, 50)), 3),
+                p99_ms=round(float(np.percentile(times, 99)), 3),
+                peak_mb=round(float(told["peak_mb"]), 1),
+                auc=auc_interval(labels, logits),
+                difference=auc_difference(labels, baseline, logits),
+                equal_decisions=float((decided[0] == decided[1]).mean()),
+            )
+
+
+def _files(precision: str, folder: Path) -> Iterator[tuple[str, Path, BundledFile, str]]:
+    """Each file of a bundle in each engine that reads it; none where there is no bundle."""
+    if not folder.is_dir():
+        return
+    manifest = load_bundle(folder).manifest
+    for form, engines in _ENGINES.items():
+        file = manifest.model_file(form)
+        further = _FLOAT_ONLY if (form, precision) == ("onnx", "float32") else ()
+        for engine in (*engines, *further) if file is not None else ():
+            assert file is not None
+            yield precision, folder / file.path, file, engine
 
 
 def _work(engine: str, model: Path, tensors: Path, found: Path) -> dict[str, Any] | str:

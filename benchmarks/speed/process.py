@@ -14,14 +14,14 @@ import dataclasses
 import os
 import platform
 import statistics
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks import processes
 from benchmarks.arguments import add_data, add_engine, add_repetitions
+from benchmarks.processes import Finished
 from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
@@ -98,10 +98,10 @@ def run_process(engine: str, data: Path, output: Path, repetitions: int = 15) ->
     for command in commands:
         _run(command)  # the system has read everything once
     times = [
-        [_run(command)[0] for command in commands]
+        [_run(command).seconds for command in commands]
         for _ in tqdm(range(repetitions), "cold starts", disable=None)
     ]
-    _, peak = _run([*screen, "--format", "jsonl", str(data)])
+    whole = _run([*screen, "--format", "jsonl", str(data)])
     result = ProcessCost(
         engine=engine,
         machine=f"{platform.system()} {platform.machine()}",
@@ -114,32 +114,22 @@ def run_process(engine: str, data: Path, output: Path, repetitions: int = 15) ->
             median_ratio([t[1] / t[2] for t in times]) if len(commands) > 2 else None
         ),
         images=len(paths),
-        peak_memory_mb=peak,
+        peak_memory_mb=whole.peak_mb,
     )
     write_results(output, "process", result, _markdown(result))
     return result
 
 
-def _run(command: list[str]) -> tuple[float, float]:
-    """(seconds, peak resident size in MB) of one process.
+def _run(command: list[str]) -> Finished:
+    """One process.
 
     Raises:
         InvalidValueError: It ended with an error.
     """
-    # An installation by pip is byte-compiled, and so are the packages we stand beside; with this
-    # variable a working copy would be compiled from source at every start.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-    ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode not in (0, 1):  # 1: a file of the folder could not be screened
-        raise InvalidValueError(f"exit status {process.returncode}: {' '.join(command)}")
-    per_mb = 1024 * 1024 if platform.system() == "Darwin" else 1024
-    return seconds, usage.ru_maxrss / per_mb
+    done = processes.run_process(command)
+    if done.code not in (0, 1):  # 1: a file of the folder could not be screened
+        raise InvalidValueError(f"exit status {done.code}: {' '.join(command)}")
+    return done
 
 
 def _markdown(result: ProcessCost) -> str:

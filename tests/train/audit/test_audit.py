@@ -11,9 +11,11 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
+from edge_runtime.images.preprocess import InputSpec, prepare
 from tests.conftest import workbench
 from train.audit.probe import probe_features
 from train.audit.shortcuts import measure_shortcuts
+from train.data.dataset import patient_of
 from train.data.duplicates import NEAR_BITS, near_pairs, perceptual_hash
 
 
@@ -167,3 +169,26 @@ def test_films_of_which_none_is_called_normal_are_audited_and_that_is_said(tmp_p
     assert named.returncode == 0, named.stderr
     assert "no film is called normal" not in named.stdout
     assert "what tells the classes apart alone" in named.stdout
+
+
+def test_on_real_films_copies_are_near_and_patients_are_not(data: Path) -> None:
+    """What `NEAR_BITS` was chosen by."""
+    files = sorted((data / "chest_xray" / "train").glob("*/*.jpeg"))
+    spec = InputSpec(128, 128)
+
+    def hashed(content: bytes) -> np.ndarray:
+        return perceptual_hash(Image.fromarray(prepare(content, spec)[:, :, 0]))
+
+    hashes = np.stack([hashed(file.read_bytes()) for file in files])
+    names = [patient_of(file) for file in files]
+    for pair in near_pairs(hashes, NEAR_BITS + 1):
+        assert names[pair.first] == names[pair.second], (files[pair.first], files[pair.second])
+    differing = []
+    for i in np.random.default_rng(0).choice(len(files), 270, replace=False):
+        film = Image.open(io.BytesIO(files[i].read_bytes())).convert("L")
+        small = film.resize(
+            (int(film.width * 0.6), int(film.height * 0.6)), Image.Resampling.BILINEAR
+        )
+        brighter = small.point(lambda value: min(255, int(value * 1.1)))
+        differing.append(int((hashed(jpeg(brighter, 30)) != hashes[i]).sum()))
+    assert (np.array(differing) <= NEAR_BITS).sum() >= 269
