@@ -35,6 +35,10 @@ VERBS = {
         "edge_runtime.commands.calibrate",
         "choose this site's own threshold on its labelled images",
     ),
+    "adapt": (
+        "edge_runtime.commands.adapt",
+        "learn this site from its labelled films, or say why not",
+    ),
     "audit": (
         "edge_runtime.commands.audit",
         "verify, export or sum up the audit log; watch for drift",

@@ -33,8 +33,8 @@ from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.population import ANY, AUTO
 from edge_runtime.judge.quality import Flag, Quality
 from edge_runtime.judge.scores import (
+    disease_logit,
     disease_map,
-    disease_probability,
     finding_maps,
     finding_probabilities,
     label_probabilities,
@@ -50,10 +50,12 @@ from edge_runtime.records.record import (
     RecordError,
     milliseconds,
 )
+from edge_runtime.statistics.odds import probability as probability_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edge_runtime.bundle.correction import Correction
     from edge_runtime.bundle.site_profile import SiteProfile
 
 T = TypeVar("T")
@@ -82,6 +84,8 @@ class Screener:
     ) -> None:
         self.bundle, self.force = bundle, force
         self.site_name: str | None = None  # of the profile that it was loaded with
+        self._site: str | None = None  # its hash
+        self._correction: Correction | None = None
         self._pool = pool
         self.temperature = temperature or bundle.manifest.calibration.temperature
         self._offset = pool.file.logit_offset
@@ -128,6 +132,7 @@ class Screener:
             quality=Quality(),
             model=self._model,
             population=population,
+            site=self._site,
         )
 
     @property
@@ -147,7 +152,8 @@ class Screener:
         thresholds = {blank.population: blank.threshold for blank in blanks}
         name = self.operating_point.name
         findings = bool(self.bundle.manifest.findings)
-        return Conditions(self.bundle.sha256, self.engine_name, name, thresholds, findings)
+        sha256 = self.bundle.sha256
+        return Conditions(sha256, self.engine_name, name, thresholds, findings, self._site)
 
     @classmethod
     def load(
@@ -173,7 +179,8 @@ class Screener:
             parallel: How many threads may be inside the model at the same time.
             operating_point: A name from the manifest; by default the manifest's own default.
             threshold: A probability in (0, 1) instead of a named operating point.
-            site: A site profile, or its file: its operating point and temperature.
+            site: A site profile, or its file: its operating point, its temperature, and what it
+                changed of the score.
             force: Give a probability also for images that the quality gate refuses; their record
                 says so.
             check: Compare one known-answer vector before anything is screened.
@@ -204,17 +211,19 @@ class Screener:
                 raise InvalidValueError(f"threshold must lie between 0 and 1, got {threshold}")
             point = dataclasses.replace(point, name="custom", threshold=threshold, uncertain=None)
         pool = EnginePool(engine, opened, threads, parallel)
-        temperature, site_name = None, None
+        temperature, profile = None, None
         if site is not None:
             from edge_runtime.bundle.site_profile import load_profile
 
             profile = load_profile(site) if isinstance(site, (str, os.PathLike)) else site
             profile.check_made_for(opened.sha256, pool.family)
-            temperature, site_name = profile.temperature, profile.name
+            temperature = profile.temperature
             if operating_point is None and threshold is None:
                 point = profile.operating_point
         screener = cls(opened, pool, point, force, temperature)
-        screener.site_name, screener.population = site_name, one
+        screener.population = one
+        if profile is not None:
+            screener._take(profile)
         by_age = () if own or population != AUTO else manifest.populations
         points = {each.name: manifest.operating_point(point.name, each.name) for each in by_age}
         screener._decide_with(point, points)
@@ -323,7 +332,9 @@ class Screener:
         quality, whose = self._by_age(facts.age_years, quality, whose)
         blank = self._blanks.get(whose or "", self._blank)
         point = self._points.get(whose or "", self._point)
-        judged = self._judge(logits, quality, point)
+        logit = float(disease_logit(logits[np.newaxis], self._activation)[0])
+        corrected = self._corrected(logit, outputs.features)
+        judged = self._judge(logits, corrected, quality, point)
         record = dataclasses.replace(
             blank,
             source=name,
@@ -336,7 +347,33 @@ class Screener:
         evidence = disease_map(outputs.evidence_map, self._activation)
         aspect = width / height
         maps = self._finding_maps(outputs)
-        return Examination(record, pixels, evidence, stages, self._evidence_floor, aspect, maps)
+        return Examination(
+            record, pixels, evidence, stages, self._evidence_floor, aspect, maps, outputs.features,
+            logit,
+        )  # fmt: skip
+
+    def _take(self, profile: SiteProfile) -> None:
+        """Judge as a site profile says, from now on.
+
+        Raises:
+            InvalidValueError: Its correction does not fit this model.
+        """
+        self.site_name, self._site = profile.name, profile.sha256
+        if profile.correction is not None:
+            manifest = self.bundle.manifest
+            if manifest.findings or len(manifest.labels) > 2:
+                raise InvalidValueError(
+                    f"the site profile {profile.name!r} corrects one score, and this model tells "
+                    "several findings"
+                )
+            profile.correction.check(manifest.outputs.features)
+            self._correction = profile.correction
+
+    def _corrected(self, logit: float, features: NDArray[np.float32]) -> float:
+        """Log odds of disease before temperature, as the site corrected them."""
+        if self._correction is None:
+            return logit
+        return self._correction.apply(logit, features)
 
     def _finding_maps(self, outputs: RawOutputs) -> dict[str, NDArray[np.float32]] | None:
         findings = self.bundle.manifest.findings
@@ -448,14 +485,17 @@ class Screener:
         return quality, named
 
     def _judge(
-        self, logits: NDArray[np.float64], quality: Quality, point: OperatingPoint
+        self,
+        logits: NDArray[np.float64],
+        corrected: float,
+        quality: Quality,
+        point: OperatingPoint,
     ) -> dict[str, Any]:
         """The fields of a record that are the model's to say."""
         if not (quality.accepted or self.force):
             return {"status": "rejected"}
         manifest = self.bundle.manifest
-        disease = disease_probability(logits, self.temperature, self._activation)
-        probability = round(disease, _PROBABILITY_DIGITS)
+        probability = round(probability_of(corrected / self.temperature), _PROBABILITY_DIGITS)
         judged: dict[str, Any] = {
             "status": "ok",
             "probability": probability,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
 from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.parse import at, from_mapping, read_document, to_mapping
+from edge_runtime.bundle.correction import Correction
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.operating_point import OF_BUNDLES, OperatingPoint
 from edge_runtime.judge.reference import Reference
@@ -65,10 +67,11 @@ class SiteProfile:
     temperature: float
     temperature_refitted: bool
     operating_point: OperatingPoint
-    auc: Estimate
-    chosen: ThresholdRow
+    auc: Estimate | None  # None where nobody labelled a film
+    chosen: ThresholdRow | None
     strata: tuple[Stratum, ...]
     reference: Reference
+    correction: Correction | None = None  # of the score, by `cxr-edge adapt`
 
     def check_made_for(self, bundle_sha256: str, engine_family: str) -> None:
         """Raise InvalidValueError unless it was made with this bundle and family of engines."""
@@ -76,13 +79,23 @@ class SiteProfile:
             raise InvalidValueError(
                 f"the site profile {self.name!r} was made for bundle "
                 f"{self.bundle_sha256[:16]}… ({self.model}), this is {bundle_sha256[:16]}…; "
-                "calibrate again with this one"
+                f"{self._again} again with this one"
             )
         if self.engine_family != engine_family:
             raise InvalidValueError(
                 f"the site profile {self.name!r} was made on {self.engine}; engines of family "
-                f"{engine_family} score a little differently, calibrate again or use that engine"
+                f"{engine_family} score a little differently, {self._again} again or use that "
+                "engine"
             )
+
+    @property
+    def sha256(self) -> str:
+        """What records call it by: the hash of the file that `save_profile` writes."""
+        return hashlib.sha256(_text(self)).hexdigest()
+
+    @property
+    def _again(self) -> str:
+        return "adapt" if self.correction else "calibrate"
 
 
 def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
@@ -109,5 +122,11 @@ def load_profile(path: str | os.PathLike[str]) -> SiteProfile:
 
 
 def save_profile(profile: SiteProfile, path: str | os.PathLike[str]) -> None:
-    text = json.dumps(to_mapping(profile), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(os.fspath(path), text.encode() + b"\n")
+    write_whole(os.fspath(path), _text(profile))
+
+
+def _text(profile: SiteProfile) -> bytes:
+    told = to_mapping(profile)
+    if profile.correction is None:
+        del told["correction"]
+    return json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"

@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.basics.parse import to_mapping
     from edge_runtime.bundle.site_profile import save_profile
-    from edge_runtime.site.calibrate import calibrate, read_labels, render_text
+    from edge_runtime.site.calibrate import calibrate, render_text
+    from edge_runtime.site.labels import read_labels
     from edge_runtime.site.thresholds import Policy
 
     language = choose_language(arguments.lang)

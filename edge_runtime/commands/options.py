@@ -69,7 +69,9 @@ def add_decision_options(parser: argparse.ArgumentParser) -> None:
         "age that a DICOM file states, else any",
     )
     parser.add_argument(
-        "--site", metavar="FILE", help="site profile of `cxr-edge calibrate`: its operating point"
+        "--site",
+        metavar="FILE",
+        help="site profile of `cxr-edge calibrate` or `adapt`: its threshold, and its correction",
     )
 
 
@@ -92,8 +94,7 @@ def open_audit_log(arguments: argparse.Namespace) -> AuditLog | None:
         return None
     from edge_runtime.records.audit_log import AuditLog
 
-    site = arguments.site and os.path.basename(arguments.site)
-    return AuditLog(arguments.audit, keep_files=arguments.audit_keep, site=site)
+    return AuditLog(arguments.audit, keep_files=arguments.audit_keep)
 
 
 def open_audit(arguments: argparse.Namespace) -> Callable[[Record], None]:

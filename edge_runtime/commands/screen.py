@@ -76,7 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
         output, done = open_output(arguments.output, arguments.format, screener.conditions, audit)
     else:
         output = RecordWriter(
-            arguments.output, arguments.format, language, audit, bool(manifest.findings)
+            arguments.output,
+            arguments.format,
+            language,
+            audit,
+            bool(manifest.findings),
+            screener.conditions.site is not None,
         )
     counts: Counter[str] = Counter()
     extras = _Extras(arguments, screener, language)

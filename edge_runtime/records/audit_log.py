@@ -60,7 +60,6 @@ class AuditLog:
         folder: str,
         max_file_bytes: int = 16_000_000,
         keep_files: int = 0,
-        site: str | None = None,
     ) -> None:
         """Open a log to append to it, and begin one where there is none.
 
@@ -68,12 +67,11 @@ class AuditLog:
             folder: Of the log.
             max_file_bytes: A file is followed by the next one when it is larger.
             keep_files: Older files than so many are removed, which the log says; 0 keeps all.
-            site: Name of the site profile in use.
 
         Raises:
             AuditError: The folder cannot be written, or another process holds the log.
         """
-        self._folder, self._site = folder, site
+        self._folder = folder
         self._max_bytes, self._keep = max_file_bytes, keep_files
         self._lock = threading.Lock()
         self._last = Position(0, GENESIS)
@@ -153,7 +151,7 @@ class AuditLog:
                 "error": record.error.code if record.error else None,
                 "bundle": record.model.sha256,
                 "engine": record.model.engine,
-                "site": self._site,
+                "site": record.site,
             }
             | ({"population": record.population} if record.population else {}),
         )

@@ -21,7 +21,8 @@ CSV_COLUMNS = (
     "accepted", "flags", "ood_score", "model", "version", "model_sha256", "engine",
     "error_code", "error_message", "population",
 )  # fmt: skip
-FINDINGS_COLUMN = "findings"  # after the others, of models that tell several
+# After the others, of models that tell several findings, and where a site profile is in force.
+FINDINGS_COLUMN, SITE_COLUMN = "findings", "site"
 
 _SYNC_SECONDS = 1.0
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
@@ -41,6 +42,7 @@ class RecordWriter:
         language: str = "en",
         before: Callable[[Record], None] = lambda record: None,
         with_findings: bool = False,
+        with_site: bool = False,
     ) -> None:
         """Open `path` to append to it, or take standard output where it is None.
 
@@ -51,13 +53,14 @@ class RecordWriter:
             before: Gets each record first (an audit log); what it raises keeps the record from
                 being written.
             with_findings: CSV has a column more, for findings.
+            with_site: And one for the site profile.
 
         Raises:
             OutputError: The file cannot be opened, or another process writes it.
         """
         self._format, self._name = format_name, path or "standard output"
         self._language, self._before = language, before
-        self._with_findings = with_findings
+        self._with_findings, self._with_site = with_findings, with_site
         try:
             # Unbuffered: a line is either in the file or was refused, nothing waits to fail later.
             self._fd = os.open(path, APPEND, 0o666) if path else sys.stdout.fileno()
@@ -74,7 +77,7 @@ class RecordWriter:
         self._length = status.st_size if self._is_file else 0
         self._synced = time.monotonic()
         if format_name == "csv" and self._length == 0:
-            self._write_line(csv_line(csv_columns(with_findings)))
+            self._write_line(csv_line(csv_columns(with_findings, with_site)))
         if format_name == "table":
             from edge_runtime.records.messages import table_head
 
@@ -90,7 +93,7 @@ class RecordWriter:
         if self._format == "jsonl":
             self._write_line(record.to_json())
         elif self._format == "csv":
-            self._write_line(csv_line(_csv_cells(record, self._with_findings)))
+            self._write_line(csv_line(_csv_cells(record, self._with_findings, self._with_site)))
         else:
             from edge_runtime.records.messages import table_line
 
@@ -162,12 +165,13 @@ def plain_text(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def csv_columns(with_findings: bool) -> tuple[str, ...]:
+def csv_columns(with_findings: bool, with_site: bool = False) -> tuple[str, ...]:
     """The first line of CSV."""
-    return (*CSV_COLUMNS, FINDINGS_COLUMN) if with_findings else CSV_COLUMNS
+    findings = (FINDINGS_COLUMN,) if with_findings else ()
+    return (*CSV_COLUMNS, *findings, *((SITE_COLUMN,) if with_site else ()))
 
 
-def _csv_cells(record: Record, with_findings: bool) -> list[object]:
+def _csv_cells(record: Record, with_findings: bool, with_site: bool) -> list[object]:
     quality, model, error = record.quality, record.model, record.error
     cells: list[object] = [
         csv_text(record.source), record.sha256, record.status, record.probability, record.decision,
@@ -180,7 +184,7 @@ def _csv_cells(record: Record, with_findings: bool) -> list[object]:
         found = (record.findings or {}).items()
         told = (f"{name} {one.decision} {one.probability}" for name, one in found)
         cells.append(csv_text("; ".join(told)))
-    return cells
+    return [*cells, record.site] if with_site else cells
 
 
 def printable(line: str) -> str:

@@ -66,10 +66,11 @@ class Record:
     timing_ms: Mapping[str, float] | None = None
     population: str | None = None  # whose threshold decided, where it is not that of all
     findings: Mapping[str, FindingResult] | None = None  # of models that call a film abnormal
+    site: str | None = None  # SHA-256 of the site profile in force
     schema: str = SCHEMA
 
     def to_json(self) -> str:
-        """One line of JSON; the last four fields of `Record` only where they have a value."""
+        """One line of JSON; the last five fields of `Record` only where they have a value."""
         # Written out: this runs for every image, and the general `to_mapping` costs ten times it.
         quality, model, error = self.quality, self.model, self.error
         fields: dict[str, object] = {
@@ -96,6 +97,8 @@ class Record:
         }
         if self.population is not None:
             fields["population"] = self.population
+        if self.site is not None:
+            fields["site"] = self.site
         if self.findings is not None:
             fields["findings"] = {
                 name: {
@@ -131,6 +134,7 @@ class MadeWith:
     operating_point: str
     population: str | None
     threshold: float
+    site: str | None
 
 
 @frozen
@@ -142,6 +146,7 @@ class Conditions:
     operating_point: str
     thresholds: Mapping[str | None, float]  # by population; None: of all
     with_findings: bool = False  # of a model that tells several
+    site: str | None = None  # SHA-256 of the site profile in force
 
     def check(self, result: MadeWith, where: str) -> None:
         """Raises InvalidValueError where a result was made with something else."""
@@ -152,6 +157,7 @@ class Conditions:
             "operating_point": self.operating_point,
             "population": whose if whose in self.thresholds else next(iter(self.thresholds)),
             "threshold": self.thresholds.get(whose),
+            "site": self.site,
         }
         for name, value in now.items():
             then = getattr(result, name)
@@ -174,6 +180,8 @@ class Examination:
     aspect: float = 1.0  # width of the film by its height, before it was prepared
     # By finding, of models that tell several: (rows, columns), log odds of each.
     finding_maps: Mapping[str, NDArray[np.float32]] | None = None
+    features: NDArray[np.float32] | None = None  # (channels,) pooled
+    logit: float | None = None  # log odds of disease before temperature, of the bundle alone
 
 
 def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.records.output import RecordWriter, csv_columns, csv_line, plain_text
+from edge_runtime.records.output import SITE_COLUMN, RecordWriter, csv_columns, csv_line, plain_text
 from edge_runtime.records.record import SCHEMA, Conditions, MadeWith, Record
 
 
@@ -34,7 +34,11 @@ def open_output(
         done = read_done(path, format_name, conditions)
         drop_unfinished_line(path)
     return RecordWriter(
-        path, format_name, before=before, with_findings=conditions.with_findings
+        path,
+        format_name,
+        before=before,
+        with_findings=conditions.with_findings,
+        with_site=conditions.site is not None,
     ), done
 
 
@@ -65,7 +69,7 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
             model, engine or threshold.
     """
     done: dict[tuple[str, str], str] = {}
-    columns = csv_columns(conditions.with_findings)
+    columns = csv_columns(conditions.with_findings, conditions.site is not None)
     begins = csv_line(columns) if format_name == "csv" else f'{{"schema": "{SCHEMA}"'
     # A file that is no text shall be refused by what it is, not by a decoding error.
     with open(path, encoding="utf-8", errors="replace", newline="") as file:
@@ -88,6 +92,7 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
                     row["operating_point"],
                     row["population"] or None,
                     threshold,
+                    row.get(SITE_COLUMN) or None,
                 )
                 conditions.check(found, where)
                 if row["sha256"]:
@@ -105,6 +110,7 @@ def read_done(path: str, format_name: str, conditions: Conditions) -> dict[tuple
                 record.operating_point,
                 record.population,
                 record.threshold,
+                record.site,
             )
             conditions.check(found, f"{path}, line {number}")
             if record.sha256:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +17,7 @@ from edge_runtime.judge.calibration import fit_temperature
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.judge.reference import make_reference
 from edge_runtime.screener import Screener
+from edge_runtime.site.labels import LabelledImage
 from edge_runtime.site.thresholds import (
     MIN_FOR_TEMPERATURE,
     MIN_OF_EACH,
@@ -37,17 +36,8 @@ from edge_runtime.statistics.odds import probability as probability_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_POSITIVE = frozenset({"1", "1.0", "1,0", "pneumonia", "positive", "yes", "true"})
-_NEGATIVE = frozenset({"0", "0.0", "0,0", "normal", "negative", "no", "false"})
 _BINS = 10
 _MOST_ROWS = 2000
-
-
-@frozen
-class LabelledImage:
-    path: str
-    positive: bool
-    strata: dict[str, str]
 
 
 @frozen
@@ -83,6 +73,11 @@ class SiteCalibration:
     refusal: str | None  # why no threshold was chosen
     profile: SiteProfile | None
 
+    @property
+    def chosen(self) -> ThresholdRow | None:
+        """What the policy chose."""
+        return self.profile.chosen if self.profile else None
+
 
 @frozen
 class _Screened:
@@ -97,40 +92,6 @@ class _Screened:
     @property
     def positive(self) -> NDArray[np.int64]:
         return np.array([image.positive for image in self.kept], dtype=np.int64)
-
-
-def read_labels(path: str, folder: str, strata: Sequence[str]) -> list[LabelledImage]:
-    """The labelled images; the first two columns needed are `file` and `label`.
-
-    Raises:
-        InvalidValueError: A column is missing, a label is neither, a file is missing or twice.
-    """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter=_separator(file)))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InvalidValueError(f"{path}: {error}") from error
-    wanted = {"file", "label", *strata}
-    columns = set(rows[0]) if rows else set()
-    if not wanted <= columns:
-        raise InvalidValueError(
-            f"{path} needs the columns {', '.join(sorted(wanted))}; it has "
-            f"{', '.join(sorted(map(str, columns))) or 'none'}"
-        )
-    found, seen = [], set()
-    for number, row in enumerate(rows, 2):
-        name, label = str(row["file"] or "").strip(), str(row["label"] or "").strip().lower()
-        if label not in _POSITIVE | _NEGATIVE:
-            raise InvalidValueError(f"{path}, line {number}: label {label!r} is neither 1 nor 0")
-        image = os.path.join(folder, name)
-        if not name or not os.path.isfile(image):
-            raise InvalidValueError(f"{path}, line {number}: there is no file {image}")
-        if name in seen:
-            raise InvalidValueError(f"{path}, line {number}: {name} is listed twice")
-        seen.add(name)
-        values = {column: str(row[column] or "").strip() or "unknown" for column in strata}
-        found.append(LabelledImage(image, label in _POSITIVE, values))
-    return found
 
 
 def calibrate(
@@ -288,8 +249,8 @@ def render_text(result: SiteCalibration) -> str:
         f"{'missed':>6} {'referred':>8} {'PPV':>6} {'NPV':>6}",
     ]
     rows = [*result.bundled]
-    if result.profile:
-        rows.append(("this site", result.profile.chosen))
+    if result.chosen:
+        rows.append(("this site", result.chosen))
     for name, row in rows:
         lines.append(
             f"{name:12} {row.threshold:9.4f} {row.sensitivity!s:>25} {row.specificity!s:>25} "
@@ -308,7 +269,7 @@ def render_text(result: SiteCalibration) -> str:
     needed = (str(images_for_precision(0.9, w)) for w in (0.02, 0.05, 0.1))
     lines.append("  " + ", ".join(needed))
     if result.policy:
-        chosen = result.profile.chosen.threshold if result.profile else None
+        chosen = result.chosen.threshold if result.chosen else None
         outcome = f"threshold {chosen:.6f}" if chosen is not None else f"REFUSED: {result.refusal}"
         lines.append(f"policy: {result.policy.describe()}: {outcome}")
     return "\n".join(lines) + "\n"
@@ -317,10 +278,3 @@ def render_text(result: SiteCalibration) -> str:
 def told(estimate: Estimate | None, digits: int) -> str:
     """A number for people; a dash for what nothing says anything about."""
     return "–" if estimate is None else f"{estimate.value:.{digits}f}"
-
-
-def _separator(file: TextIO) -> str:
-    """What separates the columns: a comma, or a semicolon or tab, as spreadsheets write them."""
-    head = file.readline()
-    file.seek(0)
-    return max(",;\t", key=head.count)

@@ -13,11 +13,11 @@ from edge_runtime.records.figures import told_share
 from edge_runtime.records.html_page import html_page
 from edge_runtime.records.messages import say
 from edge_runtime.site.calibrate import SiteCalibration, told
+from edge_runtime.site.plot import Plot
 from edge_runtime.site.thresholds import Policy
 from edge_runtime.statistics.estimates import Estimate
 
 _MOST_SHOWN = 15  # thresholds in the page's table
-_MARGIN = 40
 _STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: #1e7e44; --bad: #c5221f }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1.5rem auto;
@@ -50,7 +50,7 @@ def render_page(result: SiteCalibration, table: str, language: str = "en") -> st
         table: Name of the file beside it that has `whole_table`.
         language: One of `messages.LANGUAGES`.
     """
-    chosen = result.profile.chosen if result.profile else None
+    chosen = result.chosen
     title = say("site.title", language).format(name=result.name)
     told_images = say("site.images", language).format(
         images=result.images,
@@ -210,61 +210,8 @@ def _strata(result: SiteCalibration, language: str) -> str:
     return "".join([*lines, "</table></div>"])
 
 
-class _Plot:
-    """A square or wide plot of values from 0 to 1 on either axis."""
-
-    def __init__(self, title: str, x: str, y: str, width: int = 300, height: int = 300) -> None:
-        self._title, self._names, self._size = title, (x, y), (width, height)
-        self._body: list[str] = []
-
-    def line(self, points: Sequence[tuple[float, float]], colour: str, dashes: str = "") -> None:
-        shown = [point for point in points if not any(map(math.isnan, point))]
-        text = " ".join(f"{self._x(x):.1f},{self._y(y):.1f}" for x, y in shown)
-        dashes = f" stroke-dasharray='{dashes}'" if dashes else ""
-        self._body.append(
-            f"<polyline points='{text}' fill='none' stroke='{colour}' stroke-width='1.8'{dashes}/>"
-        )
-
-    def dot(self, x: float, y: float) -> None:
-        self._body.append(
-            f"<circle cx='{self._x(x):.1f}' cy='{self._y(y):.1f}' r='4' fill='#1f5fa8'/>"
-        )
-
-    def name(self, x: float, y: float, text: str, colour: str) -> None:
-        self._body.append(
-            f"<text x='{self._x(x):.0f}' y='{self._y(y):.0f}' style='fill:{colour}'>"
-            f"{html.escape(text)}</text>"
-        )
-
-    def svg(self) -> str:
-        width, height = (side + 2 * _MARGIN for side in self._size)
-        ticks = []
-        for v in (0, 0.5, 1):
-            x, y = f"{self._x(v):.0f}", f"{self._y(0) + 15:.0f}"
-            ticks.append(f"<text x='{x}' y='{y}' text-anchor='middle'>{v:g}</text>")
-            x, y = f"{self._x(0) - 5:.0f}", f"{self._y(v) + 4:.0f}"
-            ticks.append(f"<text x='{x}' y='{y}' text-anchor='end'>{v:g}</text>")
-        title, x, y = (html.escape(text, quote=True) for text in (self._title, *self._names))
-        return (
-            f"<svg width='{width}' height='{height}' viewBox='0 0 {width} {height}' role='img' "
-            f"aria-label='{title}'>"
-            f"<text x='{width / 2}' y='18' text-anchor='middle' font-weight='bold'>{title}</text>"
-            f"<rect x='{_MARGIN}' y='{_MARGIN}' width='{self._size[0]}' height='{self._size[1]}' "
-            f"fill='none' stroke='#8888'/>{''.join(ticks + self._body)}"
-            f"<text x='{width / 2}' y='{height - 6}' text-anchor='middle'>{x}</text>"
-            f"<text x='12' y='{height / 2}' text-anchor='middle' "
-            f"transform='rotate(-90 12 {height / 2})'>{y}</text></svg>"
-        )
-
-    def _x(self, value: float) -> float:
-        return _MARGIN + value * self._size[0]
-
-    def _y(self, value: float) -> float:
-        return _MARGIN + (1 - value) * self._size[1]
-
-
 def _by_threshold(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None, language: str) -> str:
-    plot = _Plot(say("site.trade", language), say("site.threshold", language), "", 620)
+    plot = Plot(say("site.trade", language), say("site.threshold", language), "", 620)
     for place, (key, colour, dashes, value) in enumerate(_CURVES):
         plot.line([(row.threshold, value(row)) for row in rows], colour, dashes)
         plot.name(0.02 + 0.25 * place, 1.03, say(key, language), colour)
@@ -277,7 +224,7 @@ def _by_threshold(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None, lan
 
 
 def _roc(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None, language: str) -> str:
-    plot = _Plot(
+    plot = Plot(
         say("site.roc", language),
         f"1 - {say('site.specificity', language)}",
         say("site.sensitivity", language),
@@ -291,7 +238,7 @@ def _roc(rows: Sequence[ThresholdRow], chosen: ThresholdRow | None, language: st
 
 
 def _calibration(result: SiteCalibration, language: str) -> str:
-    plot = _Plot(
+    plot = Plot(
         say("site.calibration", language),
         say("site.probability", language),
         say("site.share", language),

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import ImageError, InvalidValueError
+from edge_runtime.images.film_facts import FULL_SIZE, film_facts
 from edge_runtime.images.grey import read_grey
 from edge_runtime.images.preprocess import InputSpec
 from train.audit.probe import FEWEST as PROBED
@@ -31,7 +32,7 @@ from train.audit.probe import Probe, features_of, probe_features
 from train.audit.shortcuts import Shortcut, measure_shortcuts
 from train.data.dataset import NORMAL, Sample
 from train.data.duplicates import NEAR_BITS, Pair, near_pairs, perceptual_hash
-from train.data.facts import FULL_SIZE, thumbnail, trivial_features
+from train.data.facts import thumbnail
 from train.data.fields import Fields
 from train.data.judged import graft_judged
 from train.data.source import Source
@@ -254,7 +255,7 @@ def _examine(listed: _Listed) -> tuple[list[Examined], list[Unreadable], list[st
                 hashlib.sha256(content).hexdigest(),
                 facts.height,
                 facts.width,
-                trivial_features(len(content), grey),
+                film_facts(len(content), grey),
                 perceptual_hash(grey),
                 thumbnail(grey),
             )

@@ -12,9 +12,10 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.statistics.adjusted import cross_validated_scores
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc, auc_interval
-from train.data.facts import THUMBNAIL, cross_validated_scores
+from train.data.facts import THUMBNAIL
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,11 +24,11 @@ from PIL import Image
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.film_facts import film_facts
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, read_bytes
-from train.data.facts import trivial_features
 from train.data.fields import Fields
 from train.data.judged import graft_judged
 from train.data.source import Source
@@ -153,7 +153,7 @@ def measure_elsewhere(
         films = [*whole, *(one.film for one in judged)]
         pixels = np.concatenate([pixels, np.stack([one.pixels for one in judged])])
         # They have no files of their own.
-        seen = [trivial_features(0, Image.fromarray(one.pixels[:, :, 0])) for one in judged]
+        seen = [film_facts(0, Image.fromarray(one.pixels[:, :, 0])) for one in judged]
         facts = np.concatenate([facts, [list(values.values()) for values in seen]])
     scores = _logits(finished, pixels)
     wanted = set(sources) or {f.source for f in films}

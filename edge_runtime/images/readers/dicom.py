@@ -442,6 +442,8 @@ def _facts(dataset: Any) -> ImageFacts:
         value = dataset.get(key)
         return None if value is None else str(value).strip().upper()
 
+    named = [text("Manufacturer"), text("ManufacturerModelName")]
+    day = parse_date(dataset.get("StudyDate"))
     return ImageFacts(
         height=int(dataset.Rows),
         width=int(dataset.Columns),
@@ -449,6 +451,8 @@ def _facts(dataset: Any) -> ImageFacts:
         view=_view(dataset, text("ViewPosition")),
         body_part=text("BodyPartExamined"),
         age_years=_age(dataset, text("PatientAge")),
+        machine=" ".join(filter(None, named)) or None,
+        date=day.toordinal() if day else None,
     )
 
 

@@ -16,3 +16,5 @@ class ImageFacts:
     view: str | None = None  # DICOM (0018,5101)
     body_part: str | None = None  # DICOM (0018,0015)
     age_years: float | None = None  # DICOM (0010,1010)
+    machine: str | None = None  # DICOM (0008,0070) and (0008,1090): manufacturer and model
+    date: int | None = None  # DICOM (0008,0020), day of the study as `date.toordinal`

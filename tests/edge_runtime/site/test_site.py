@@ -20,7 +20,8 @@ from edge_runtime.commands.options import number
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.records.messages import LANGUAGES, say
-from edge_runtime.site.calibrate import LabelledImage, calibrate, read_labels
+from edge_runtime.site.calibrate import calibrate
+from edge_runtime.site.labels import LabelledImage, read_labels
 from edge_runtime.site.thresholds import (
     Policy,
     choose_row,

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.statistics.adjusted import adjusted_auc, adjusted_auc_interval, strata_of
 from tests.conftest import workbench
-from train.evaluate.adjusted import adjusted_auc, adjusted_auc_interval, strata_of
 from train.evaluate.elsewhere import measure_elsewhere
 
 

@@ -1,0 +1,1 @@
+"""What a site's labelled films may change of the score, and the guard against fooling oneself."""
