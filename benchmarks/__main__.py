@@ -23,6 +23,14 @@ VERBS = {
         "benchmarks.accuracy.selective",
         "AUC and error over the share of films that the gate lets through",
     ),
+    "adaptation": (
+        "benchmarks.sites.adaptation",
+        "what `cxr-edge adapt` is worth at a source taken for a site, over many draws",
+    ),
+    "confounders": (
+        "benchmarks.sites.confounders",
+        "does the guard of `cxr-edge adapt` see a machine that follows the label?",
+    ),
     "layers": ("benchmarks.accuracy.layers", "signal-to-quantisation-noise of every layer"),
     "choices": (
         "benchmarks.accuracy.choices",

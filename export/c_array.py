@@ -26,6 +26,7 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.operating_point import OperatingPoint
 from export.c_parameters import PORTABLE, SOURCES, write_parameters
+from export.site import as_site_judges, load_site
 
 _PER_LINE = 16
 _ALIGNMENT = 16  # what the microcontroller interpreter asks of a model's address
@@ -51,18 +52,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: python -m export c-array edge_runtime/models/default --output build/c"
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--output", type=Path, required=True, help="folder")
+    parser.add_argument("--site", type=Path, metavar="FILE", help="a site profile to judge by")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    facts = write_c_array(arguments.bundle, arguments.output)
+    facts = write_c_array(arguments.bundle, arguments.output, arguments.site)
     for name, count in facts.operators:
         print(f"{name:24} {count}")
     print(f"activations alive at once: {facts.arena_bytes / 1e6:.2f} MB at most")
     return 0
 
 
-def write_c_array(bundle: Path, output: Path) -> Facts:
-    """Write the files into `output`.
+def write_c_array(bundle: Path, output: Path, site: Path | None = None) -> Facts:
+    """Write the files into `output`, to judge as a site profile says where there is one.
 
     Raises:
         BundleError: The bundle is incomplete or altered.
@@ -73,14 +75,16 @@ def write_c_array(bundle: Path, output: Path) -> Facts:
     file = manifest.model_file("tflite")
     if file is None:
         raise InvalidValueError(f"{bundle} has no .tflite file")
+    profile = load_site(opened, site)
+    judged = as_site_judges(manifest, profile)
     model = opened.read(file)
     facts = read_facts(model)
     output.mkdir(parents=True, exist_ok=True)
     sources = {
-        "model.h": _header(manifest, file, facts, len(model), opened.sha256),
+        "model.h": _header(judged, file, facts, len(model), opened.sha256),
         "model.c": _array("cxr_model", model),
         "known_answers.h": _known_answers(manifest),
-        "parameters.c": write_parameters(manifest, opened.sha256),
+        "parameters.c": write_parameters(manifest, opened.sha256, profile),
         "operators.txt": "".join(f"{name} {count}\n" for name, count in facts.operators),
     }
     for name, text in sources.items():

@@ -29,12 +29,14 @@ from typing import Any
 from edge_runtime import __version__
 from edge_runtime.bundle.folder import Bundle, load_bundle
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.site_profile import SiteProfile
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.records.messages import LANGUAGES, catalogue
 from edge_runtime.services.web import app
 from export.c_parameters import PORTABLE, write_parameters
+from export.site import as_site_judges, load_site
 
 RUNTIME = "1.30.0"
 _ADDRESS = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{RUNTIME}.tgz"
@@ -77,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"the npm package onnxruntime-web {RUNTIME} (npm pack onnxruntime-web@{RUNTIME}); "
         "without it, it is downloaded",
     )
-
+    parser.add_argument("--site", type=Path, metavar="FILE", help="a site profile to judge by")
     parser.add_argument(
         "--usb",
         action="store_true",
@@ -87,7 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    files = write_web(arguments.bundle, arguments.output, arguments.runtime, arguments.usb)
+    files = write_web(
+        arguments.bundle, arguments.output, arguments.runtime, arguments.usb, arguments.site
+    )
     for path in files:
         print(f"{path.stat().st_size / 1e6:8.2f} MB  {path.name}")
     print(f"{sum(path.stat().st_size for path in files) / 1e6:8.2f} MB  in all: {arguments.output}")
@@ -95,7 +99,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def write_web(
-    bundle: Path, output: Path, runtime: Path | None = None, usb: bool = False
+    bundle: Path,
+    output: Path,
+    runtime: Path | None = None,
+    usb: bool = False,
+    site: Path | None = None,
 ) -> list[Path]:
     """Write the folder; its files, sorted.
 
@@ -104,6 +112,7 @@ def write_web(
         output: Folder, made where it is not there.
         runtime: The npm package; without it, it is downloaded.
         usb: The page shall also open without any server.
+        site: A site profile to judge by.
 
     Raises:
         BundleError: The bundle is incomplete or altered.
@@ -114,12 +123,13 @@ def write_web(
     file = opened.manifest.model_file("onnx")
     if file is None:
         raise InvalidValueError(f"{bundle} has no .onnx file")
+    profile = load_site(opened, site, _FAMILY)
     contents: dict[str, bytes] = {
         **_read_runtime(runtime),
         "LICENSES.txt": (_BROWSER / "LICENSES.txt").read_bytes(),
-        "cxr.wasm": _compile(opened),
+        "cxr.wasm": _compile(opened, profile),
         "model.onnx": opened.read(file),
-        "bundle.json": _json(_describe(opened)),
+        "bundle.json": _json(_describe(opened, profile)),
         "messages.json": _json({language: dict(catalogue(language)) for language in LANGUAGES}),
         "local.js": (_BROWSER / "local.js").read_bytes(),
         "icon.svg": (_BROWSER / "icon.svg").read_bytes(),
@@ -168,13 +178,14 @@ def _read_runtime(path: Path | None) -> dict[str, bytes]:
     return found
 
 
-def _compile(bundle: Bundle) -> bytes:
+def _compile(bundle: Bundle, site: SiteProfile | None) -> bytes:
     clang = shutil.which("clang")
     if clang is None or shutil.which("wasm-ld") is None:
         raise InvalidValueError("clang and lld are needed for the wasm (Debian: clang, lld)")
     with tempfile.TemporaryDirectory() as folder:
         parameters, target = Path(folder) / "parameters.c", Path(folder) / "cxr.wasm"
-        parameters.write_text(write_parameters(bundle.manifest, bundle.sha256), encoding="utf-8")
+        text = write_parameters(bundle.manifest, bundle.sha256, site)
+        parameters.write_text(text, encoding="utf-8")
         sources = (_BROWSER / "glue.c", PORTABLE / "cxr_edge.c", parameters)
         command: Sequence[str | Path] = (
             clang, *_COMPILE, f"-I{_BROWSER}", f"-I{PORTABLE}", "-o", target, *sources,
@@ -185,13 +196,14 @@ def _compile(bundle: Bundle) -> bytes:
         return target.read_bytes()
 
 
-def _describe(bundle: Bundle) -> dict[str, Any]:
+def _describe(bundle: Bundle, site: SiteProfile | None) -> dict[str, Any]:
     """What local.js must know of the bundle; `info` is what `serve` answers to /v1/info."""
-    manifest = bundle.manifest
+    manifest = as_site_judges(bundle.manifest, site)
     point = manifest.operating_point()
     rows, columns, units = manifest.outputs.map_shape
     return {
         "sha256": bundle.sha256,
+        "site": site.sha256 if site else None,
         "input": {"height": manifest.input.height, "width": manifest.input.width},
         "map": {
             "rows": rows,
@@ -233,7 +245,7 @@ def _describe(bundle: Bundle) -> dict[str, Any]:
                 for own in [manifest.operating_point(point.name, each.name)]
             },
             "knows_ages": False,  # no picture states one
-            "site": None,
+            "site": site.name if site else None,
             "positive": manifest.positive,
             "findings": [each.name for each in manifest.findings],
             "intended_use": manifest.intended_use,

@@ -160,7 +160,7 @@ def _beyond(
     after: NDArray[np.float64],
     propensity: NDArray[np.float64],
 ) -> float:
-    """z of the change of score in a regression that knows the old one and the facts.
+    """Z of the change of score in a regression that knows the old one and the facts.
 
     The signed root of the likelihood ratio: Wald's z falls towards 0 where films separate well
     (Hauck and Donner, JASA 72:851, 1977).

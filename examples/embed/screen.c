@@ -463,7 +463,7 @@ static int screen(const network *network, const cxr_point *point, const char *pa
     free(film.grey);
     put_head(path, accepted ? "ok" : "rejected");
     if (accepted) {
-        const double probability = cxr_probability(logits);
+        const double probability = cxr_probability(logits, features);
         const cxr_decision decision = cxr_decide(point, probability);
         printf(", \"probability\": %.8f, \"decision\": \"%s\"", probability,
                decision == CXR_NORMAL      ? "normal"

@@ -107,12 +107,12 @@ SHOWN(ood_score) double ood_score(void)
 }
 
 /* The probability of any disease; `logit` and `finding` then tell more. */
-SHOWN(probability) double probability(const float *map)
+SHOWN(probability) double probability(const float *map, const float *features)
 {
     cxr_logits(map, cxr_bundle.offset_onnx, logits);
     if (cxr_bundle.findings)
         cxr_finding_probabilities(logits, findings);
-    return cxr_probability(logits);
+    return cxr_probability(logits, features);
 }
 
 SHOWN(logit) double logit(int unit)

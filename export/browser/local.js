@@ -272,6 +272,7 @@
       model: { ...bundle.info.model, sha256: bundle.sha256, engine: bundle.info.engine }, error: null,
     };
     if (whose >= 0) record.population = population;
+    if (bundle.site) record.site = bundle.site;
     heap = C.__heap_base.value;
     let film;
     try {
@@ -291,8 +292,9 @@
     }
     const pixels = bytesAt(tensor, height * width).slice();
     const { map, features } = await infer(pixels);
-    const flags = C.judge(...film.stored, film.chroma, tensor, put(features));
-    const probability = Math.round(C.probability(put(map)) * 1e8) / 1e8;
+    const pooled = put(features);
+    const flags = C.judge(...film.stored, film.chroma, tensor, pooled);
+    const probability = Math.round(C.probability(put(map), pooled) * 1e8) / 1e8;
     record.quality = {
       accepted: C.is_accepted() === 1,
       flags: FLAGS.filter((_, bit) => flags & (1 << bit)),

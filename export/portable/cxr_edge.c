@@ -193,9 +193,14 @@ static double disease_logit(const double *logits)
     return largest + log(sum) - logits[0];
 }
 
-double cxr_probability(const double *logits)
+double cxr_probability(const double *logits, const float *features)
 {
-    return sigmoid(disease_logit(logits) / cxr_bundle.temperature);
+    double moved = 0;
+    if (cxr_bundle.weights)
+        for (int i = 0; i < cxr_bundle.features; i++)
+            moved += (double)cxr_bundle.weights[i] * (double)features[i];
+    const double score = cxr_bundle.slope * disease_logit(logits) + cxr_bundle.bias + moved;
+    return sigmoid(score / cxr_bundle.temperature);
 }
 
 void cxr_finding_probabilities(const double *logits, double *probabilities)
@@ -205,7 +210,7 @@ void cxr_finding_probabilities(const double *logits, double *probabilities)
             probabilities[i] = sigmoid(logits[i] / cxr_bundle.finding[i].temperature);
         return;
     }
-    const double disease = cxr_probability(logits);
+    const double disease = sigmoid(disease_logit(logits) / cxr_bundle.temperature);
     double largest = logits[1], sum = 0;
     for (int unit = 2; unit < cxr_bundle.units; unit++)
         largest = logits[unit] > largest ? logits[unit] : largest;

@@ -99,6 +99,9 @@ typedef struct {
     const cxr_population *population;
     int findings;
     const cxr_finding *finding;
+    const char *site; /* SHA-256 of the site profile that was built in; NULL without one */
+    double slope, bias; /* of the corrected log odds: slope * log odds + bias + weights . features */
+    const float *weights; /* (features); NULL: none */
     double evidence_floor; /* log odds that normal films reach too: not to be coloured */
     const cxr_gate *gate;  /* NULL: nothing is refused */
 } cxr_parameters;
@@ -128,8 +131,9 @@ uint8_t cxr_to_8_bits(uint16_t value, uint16_t largest);
  * the file that gave it. */
 void cxr_logits(const float *map, const double *offset, double *logits);
 
-/* Of any disease, calibrated. */
-double cxr_probability(const double *logits);
+/* Of any disease, calibrated, and as the site corrects it. features: (features) pooled; they are not
+ * looked at where `cxr_bundle.weights` is NULL. */
+double cxr_probability(const double *logits, const float *features);
 
 /* (findings), each calibrated, of models that tell several. */
 void cxr_finding_probabilities(const double *logits, double *probabilities);

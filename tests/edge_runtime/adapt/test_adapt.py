@@ -29,9 +29,9 @@ FILMS = 90
 
 
 def film(seed: int, bright: bool, quality: int = 90) -> bytes:
-    """A drawing with a bright square; the site calls ill those that have it on the right, and the model the others.
+    """A drawing with a bright square; the site calls ill those that have it on the right.
 
-    So nothing but the place tells: mirrored, a film has the same facts.
+    The model rather calls the others so; and nothing but the place tells, so facts tell nothing.
     """
     pixels = np.asarray(draw_film(seed, False), np.float64).copy()
     height, width = pixels.shape
@@ -94,8 +94,9 @@ def test_a_site_is_learned_and_every_verb_says_so(
     entries = [json.loads(line) for line in (audit / "audit-000001.jsonl").read_text().splitlines()]
     assert entries[-1]["site"] == profile.sha256
     # Results of another site, or of none, do not go on in that file.
-    assert main(["screen", str(site / "3.jpg"), "--bundle", "tiny", "--output", str(out),
-                 "--format", "jsonl", "--resume", "--threshold", str(profile.operating_point.threshold)]) == 2  # fmt: skip
+    threshold = str(profile.operating_point.threshold)
+    again = ["screen", str(site / "3.jpg"), "--bundle", "tiny", "--threshold", threshold]
+    assert main([*again, "--format", "jsonl", "--output", str(out), "--resume"]) == 2
     assert "made with" in capfd.readouterr().err
     table = site / "out.csv"
     assert main([*arguments, "--format", "csv", "--output", str(table)]) == 0

@@ -68,7 +68,7 @@ static void judge(void)
     told[0] = cxr_weigh(&seen, features, &accepted, &distance);
     told[1] = accepted;
     cxr_logits(map, cxr_bundle.offset_tflite, logits);
-    probability = cxr_probability(logits);
+    probability = cxr_probability(logits, features);
     give(told, sizeof told);
     give(&distance, sizeof distance);
     give(&probability, sizeof probability);

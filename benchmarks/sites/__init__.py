@@ -1,0 +1,1 @@
+"""What `cxr-edge adapt` is worth at hospitals, and what its guard sees."""
