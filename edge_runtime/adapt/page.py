@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_runtime.adapt.adapt import Adaptation
 from edge_runtime.adapt.film import shown
-from edge_runtime.adapt.text import points_of, told_films, told_final, verdict
+from edge_runtime.adapt.text import points_of, told_fact, told_films, told_final, verdict
 from edge_runtime.records.figures import told_share
 from edge_runtime.records.heatmap import overlay_jpeg
 from edge_runtime.records.html_page import html_page
@@ -40,7 +40,7 @@ svg { max-width: 100%; height: auto } svg text { font: 12px system-ui, sans-seri
 svg text { fill: currentColor }
 .bar { display: inline-block; height: .8rem; background: #1f5fa8; vertical-align: middle }
 .bar.telling { background: #c5221f }
-.films { display: grid; grid-template-columns: repeat(auto-fill, minmax(11rem, 1fr)); gap: 1rem }
+.films { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figure img { width: 100%; border-radius: 4px }
 figcaption { font-size: .85rem; overflow-wrap: anywhere }
 """
@@ -103,7 +103,9 @@ def _points(result: Adaptation, language: str) -> str:
 
 
 def _facts(result: Adaptation, language: str) -> str:
-    rows = [(fact.name, fact.auc) for fact in result.guarded.facts[:_MOST_FACTS]]
+    rows = [
+        (told_fact(fact.name, language), fact.auc) for fact in result.guarded.facts[:_MOST_FACTS]
+    ]
     if result.guarded.together:
         rows.insert(0, (say("adapt.together", language), result.guarded.together))
     lines = [f"<div class=wide><table><tr><th>{_text('adapt.fact', language)}</th><th>AUC</th><th>"]

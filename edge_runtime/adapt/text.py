@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_runtime.adapt.adapt import Adaptation, AtPoint
-from edge_runtime.records.messages import say
+from edge_runtime.records.messages import catalogue, say
 from edge_runtime.site.page import told_policy
 from edge_runtime.site.thresholds import Policy
 
@@ -19,7 +19,7 @@ def verdict(result: Adaptation, language: str) -> list[str]:
         after=f"{result.after:.3f}",
         gain=f"{gain:+.3f}" if gain else "–",
         facts=f"{guarded.together:.2f}" if guarded.together else "–",
-        fact=guarded.strongest or "–",
+        fact=told_fact(guarded.strongest, language) if guarded.strongest else "–",
         share=f"{guarded.comparable:.0%}",
         policy=told_policy(result.policy, language),
     )
@@ -34,6 +34,12 @@ def verdict(result: Adaptation, language: str) -> list[str]:
         )
         lines.append(within)
     return lines
+
+
+def told_fact(name: str, language: str) -> str:
+    """A fact of the file as people call it; a column of the site's table keeps its name."""
+    key = f"fact.{name.replace(' ', '_')}"
+    return catalogue(language).get(key, name)
 
 
 def told_films(result: Adaptation, language: str) -> str:
@@ -88,7 +94,7 @@ def render_text(result: Adaptation) -> str:
     lines += ["", f"{say('adapt.facts', 'en')}:"]
     if result.guarded.together:
         lines.append(f"  {say('adapt.together', 'en'):22} AUC {result.guarded.together:.3f}")
-    lines += [f"  {fact.name:22} AUC {fact.auc:.3f}" for fact in result.guarded.facts]
+    lines += [f"  {told_fact(f.name, 'en'):22} AUC {f.auc:.3f}" for f in result.guarded.facts]
     lines += ["", f"{say('adapt.curve', 'en')}:"]
     lines += [f"  {point.films:6} {point.auc:.3f}" for point in result.curve]
     if result.twice is not None:

@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=seconds, default=30.0, metavar="S", help="of one request, upload included"
     )
+    parser.add_argument(
+        "--label", metavar="DIR", help="label the films of DIR on the page /label, for `adapt`"
+    )
+    parser.add_argument(
+        "--labels", metavar="CSV", help="where labels are kept; default: labels.csv in that folder"
+    )
     add_log_option(parser)
     add_screening_options(parser)
 
@@ -79,7 +85,11 @@ def run(arguments: argparse.Namespace) -> int:
         bounded_protocol,
         most_connections,
     )
+    from edge_runtime.services.web.labelling import LabelDesk
 
+    if arguments.labels and not arguments.label:
+        raise InvalidValueError("--labels goes with --label")
+    desk = LabelDesk(arguments.label, arguments.labels) if arguments.label else None
     log = Log(arguments.log_json)
     quiet_libraries(log)
     workers = arguments.threads or default_threads()
@@ -92,9 +102,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     audit = open_audit_log(arguments)
     if audit is None:
-        app = make_app(screener, settings)
+        app = make_app(screener, settings, desk=desk)
     else:
-        app = make_app(screener, settings, audit.record, audit.check_writable)
+        app = make_app(screener, settings, audit.record, audit.check_writable, desk)
     family = socket.AF_INET6 if ":" in arguments.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

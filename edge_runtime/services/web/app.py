@@ -30,12 +30,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime import __version__
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.errors import CxrEdgeError, InvalidValueError
+from edge_runtime.errors import CxrEdgeError, ImageError, InvalidValueError
 from edge_runtime.records.heatmap import has_heatmap, heat_png, overlay_jpeg, plain_jpeg
 from edge_runtime.records.messages import LANGUAGES, accepted_language, catalogue
 from edge_runtime.records.record import Examination, Record
 from edge_runtime.screener import Screener
 from edge_runtime.services.web.counters import Metrics
+from edge_runtime.services.web.labelling import LabelDesk, LabelError, parse_label
 from edge_runtime.services.web.openapi import describe_api
 
 _STATIC = os.path.join(os.path.dirname(__file__), "static")
@@ -43,6 +44,10 @@ _PAGES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/app.js": ("app.js", "text/javascript; charset=utf-8"),
     "/style.css": ("style.css", "text/css; charset=utf-8"),
+}
+_LABEL_PAGES = {
+    "/label": ("label.html", "text/html; charset=utf-8"),
+    "/label.js": ("label.js", "text/javascript; charset=utf-8"),
 }
 _SECURITY_HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -54,6 +59,7 @@ _SECURITY_HEADERS = {
     "cache-control": "no-store",
 }
 _RETRY_SECONDS = 1
+_MOST_OF_A_LABEL = 100  # bytes
 _MOST_UPLOADED = 96_000_000  # bytes of all uploads at the same time
 
 
@@ -80,6 +86,7 @@ def make_app(
     settings: ServeSettings,
     before_record: Callable[[Record], None] = lambda record: None,
     check_writable: Callable[[], None] = lambda: None,
+    desk: LabelDesk | None = None,
 ) -> Starlette:
     """The ASGI application.
 
@@ -89,11 +96,13 @@ def make_app(
         before_record: Sees every record before its answer (an audit log); what it raises is
             answered with 503, and the application is not ready until `check_writable` returns.
         check_writable: Raises while `before_record` cannot work.
+        desk: Films to be labelled on the page /label; without it there is no such page.
     """
     manifest = screener.bundle.manifest
     metrics = Metrics(manifest.name, manifest.version, screener.engine_name)
     service = _Service(screener, settings, metrics, before_record, check_writable)
-    static = {path: _static(*page) for path, page in _PAGES.items()}
+    pages = {**_PAGES, **(_LABEL_PAGES if desk else {})}
+    static = {path: _static(*page) for path, page in pages.items()}
 
     async def page(request: Request) -> Response:
         return static[request.url.path]()
@@ -137,7 +146,8 @@ def make_app(
         service.close()
 
     routes = [
-        *(Route(path, page, methods=["GET"]) for path in _PAGES),
+        *(Route(path, page, methods=["GET"]) for path in pages),
+        *(_label_routes(desk) if desk else ()),
         Route("/v1/screen", service.screen, methods=["POST"]),
         Route("/v1/heatmap", service.heatmap, methods=["POST"]),
         Route("/v1/info", info, methods=["GET"]),
@@ -163,6 +173,41 @@ def make_app(
             ),
         },
     )
+
+
+def _label_routes(desk: LabelDesk) -> list[Route]:
+    async def state(request: Request) -> Response:
+        return JSONResponse(desk.state())
+
+    async def film(request: Request) -> Response:
+        try:
+            jpeg = await asyncio.to_thread(desk.film, request.path_params["number"])
+        except InvalidValueError as error:
+            raise ApiError(404, "not_found", str(error)) from error
+        except ImageError as error:
+            raise ApiError(422, error.code.value, str(error)) from error
+        return Response(jpeg, media_type="image/jpeg")
+
+    async def label(request: Request) -> Response:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MOST_OF_A_LABEL:
+                raise ApiError(413, "too_large", "a label is a few bytes")
+        try:
+            given = parse_label(body)
+            await asyncio.to_thread(desk.label, request.path_params["number"], given)
+        except InvalidValueError as error:
+            raise ApiError(400, "bad_request", str(error)) from error
+        except LabelError as error:
+            raise ApiError(503, "not_recorded", str(error)) from error
+        return JSONResponse({"label": given})
+
+    return [
+        Route("/v1/labels", state, methods=["GET"]),
+        Route("/v1/labels/{number:int}/film", film, methods=["GET"]),
+        Route("/v1/labels/{number:int}", label, methods=["PUT"]),
+    ]
 
 
 class _Service:
@@ -348,7 +393,7 @@ _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 class _Guard:
     """Host header, token, security headers, and the count of responses."""
 
-    _OPEN = frozenset({*_PAGES, "/healthz", "/readyz", "/v1/messages"})
+    _OPEN = frozenset({*_PAGES, *_LABEL_PAGES, "/healthz", "/readyz", "/v1/messages"})
 
     def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
