@@ -83,7 +83,7 @@ class Screener:
         temperature: float | None = None,
     ) -> None:
         self.bundle, self.force = bundle, force
-        self.site_name: str | None = None  # of the profile that it was loaded with
+        self.site: SiteProfile | None = None  # that it was loaded with
         self._site: str | None = None  # its hash
         self._correction: Correction | None = None
         self._pool = pool
@@ -134,6 +134,11 @@ class Screener:
             population=population,
             site=self._site,
         )
+
+    @property
+    def site_name(self) -> str | None:
+        """Of the site profile in use."""
+        return self.site.name if self.site else None
 
     @property
     def engine_name(self) -> str:
@@ -358,7 +363,7 @@ class Screener:
         Raises:
             InvalidValueError: Its correction does not fit this model.
         """
-        self.site_name, self._site = profile.name, profile.sha256
+        self.site, self._site = profile, profile.sha256
         if profile.correction is not None:
             manifest = self.bundle.manifest
             if manifest.findings or len(manifest.labels) > 2:

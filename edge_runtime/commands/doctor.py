@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "example: cxr-edge doctor"
     add_bundle_option(parser)
+    parser.add_argument("--site", metavar="FILE", help="is this site profile right here, too?")
     parser.add_argument("--json", action="store_true", help="JSON instead of text")
     parser.add_argument(
         "--choose",
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from edge_runtime.device.doctor import describe, examine_machine
 
-    diagnosis = examine_machine(arguments.bundle)
+    diagnosis = examine_machine(arguments.bundle, arguments.site)
     if arguments.json:
         print(json.dumps(dataclasses.asdict(diagnosis), indent=1, ensure_ascii=False))
     else:

@@ -109,13 +109,14 @@ class _Extras:
         self._heatmaps, self._report, self._language = arguments.heatmaps, None, language
         self.has_failed = False
         if arguments.report:
+            from edge_runtime.records.figures import told_site
             from edge_runtime.records.report import Made, Report  # only who asks waits for it
 
             made = Made(
                 screener.bundle.manifest,
                 screener.operating_point,
                 screener.engine_name,
-                screener.site_name,
+                told_site(screener.site, language),
                 population=screener.population,
                 by_population=screener.points_by_population,
             )

@@ -54,8 +54,13 @@ class Diagnosis:
         return [check for check in self.checks if check.status == "fault"]
 
 
-def examine_machine(bundle: str | None = None) -> Diagnosis:
-    """All checks. Never raises: what goes wrong is a fault."""
+def examine_machine(bundle: str | None = None, site: str | None = None) -> Diagnosis:
+    """All checks. Never raises: what goes wrong is a fault.
+
+    Args:
+        bundle: A folder or a name; by default the package's.
+        site: A site profile that is to be in force.
+    """
     checks = [_python(), *_hardware(), _numpy(), _module("PIL", "pillow")]
     speeds: dict[str, float] = {}
     for name in ENGINE_NAMES:
@@ -74,6 +79,8 @@ def examine_machine(bundle: str | None = None) -> Diagnosis:
         remedy = "cxr-edge doctor --choose measures again"
         told = f"auto takes {chosen.engine}, chosen on {chosen.date}; now {best} is faster or right"
         checks.append(Check("chosen engine", "warning", told, remedy))
+    if site is not None:
+        checks.append(_site(site, bundle, chosen.engine if chosen else "auto"))
     kept = None if chosen is None else chosen.engine
     return Diagnosis(__version__, tuple(checks), best, speeds, kept)
 
@@ -163,6 +170,26 @@ def _engine(name: str, bundle: str | None) -> tuple[Check, float | None]:
         f"{result['infer_ms']} ms a run, {result['load_ms']:.0f} ms to load"
     )
     return Check(name, "ok", detail), float(result["infer_ms"])
+
+
+def _site(site: str, bundle: str | None, engine: str) -> Check:
+    """Whether a profile fits bundle and engine, and what it does to the score."""
+    code = (
+        "import sys; from edge_runtime import Screener; "
+        "from edge_runtime.records.figures import told_site; "
+        "s = Screener.load(sys.argv[2] or None, site=sys.argv[1], engine=sys.argv[3]); "
+        "print(told_site(s.site, 'en'))"
+    )
+    done = _run([sys.executable, "-c", code, site, bundle or "", engine])
+    if done.returncode == 0:
+        return Check("site", "ok", done.stdout.strip())
+    reason = _reason(done)
+    return Check(
+        "site",
+        "fault",
+        reason.partition("InvalidValueError: ")[2] or reason,
+        "make it again with this bundle: cxr-edge adapt, or calibrate",
+    )
 
 
 def _remedy(name: str, said: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.site_profile import SiteProfile
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.records.messages import say, say_of
 from edge_runtime.statistics.estimates import Estimate
@@ -49,6 +50,21 @@ def told_figures(
     name = say(f"population.{population}", language)
     told = say("population.figures", language)
     return [told.format(population=name, line=line) for line in lines]
+
+
+def told_site(profile: SiteProfile | None, language: str) -> str | None:
+    """A site profile by its name, and what it changed of the score; None without one."""
+    if profile is None or profile.correction is None:
+        return profile.name if profile else None
+    gain = profile.correction.gain
+    if gain is None:
+        share = f"{profile.prevalence:.1%}"
+        told = say("report.shifted", language).format(films=profile.images, share=share)
+    else:
+        told = say("report.adapted", language).format(films=profile.images, gain=f"{gain:+.3f}")
+    if profile.correction.accepted_confounding:
+        told += "; " + say("report.confounded", language)
+    return f"{profile.name} ({told})"
 
 
 def told_share(estimate: Estimate, language: str) -> str:

@@ -117,7 +117,7 @@ class Made:
     manifest: Manifest  # for the model's name, intended use and figures
     point: OperatingPoint  # in force
     engine: str
-    site: str | None = None  # name of the profile in force
+    site: str | None = None  # the profile in force, as `figures.told_site` tells it
     at: datetime.datetime | None = None  # by default the time at which the report is begun
     population: str | None = None  # whose point it is
     by_population: Mapping[str, OperatingPoint] = dataclasses.field(default_factory=dict)

@@ -309,3 +309,18 @@ def test_without_labels_probabilities_move_and_decisions_stay(
         if before.probability is not None:
             odds = before.probability / (1 - before.probability) / 9
             assert after.probability == pytest.approx(odds / (1 + odds), abs=1e-6)
+
+
+def test_doctor_and_report_know_an_adapted_site(
+    site: Path, adapted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main(["doctor", "--bundle", "tiny", "--site", str(adapted)])
+    assert "Here (score adapted on 90 films, AUC +0." in capfd.readouterr().out
+    # Another bundle: refused by name, with the remedy.
+    assert main(["doctor", "--bundle", "small", "--site", str(adapted)]) == 1
+    told = capfd.readouterr().out
+    assert "FAULT" in told and "'Here' was made for bundle" in told and "cxr-edge adapt" in told
+    out, page = tmp_path / "out.jsonl", tmp_path / "report.html"
+    arguments = ["screen", str(site / "1.jpg"), "--bundle", "tiny", "--site", str(adapted)]
+    assert main([*arguments, "--output", str(out), "--report", str(page), "--lang", "fr"]) == 0
+    assert "score adapté sur 90 clichés" in page.read_text(encoding="utf-8")
