@@ -27,6 +27,7 @@ from edge_runtime.errors import InvalidValueError
 
 ROOT = Path(__file__).parents[2]
 TASK = Path(__file__).with_name("task.py")
+ADAPT_TASK = Path(__file__).with_name("adapt_task.py")
 _MIRROR = "http://deb.debian.org/debian"
 _RELEASE = "bookworm"  # what Raspberry Pi OS is made of, and the newest with Python 3.11
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -138,9 +139,14 @@ def prepare_board(board: Board, folder: Path) -> Path:
 
 
 def run_task(
-    board: Board, home: Path, engine: str, paths: Sequence[Path], timeout: float = 600
+    board: Board,
+    home: Path,
+    engine: str,
+    paths: Sequence[Path],
+    timeout: float = 600,
+    task: Path = TASK,
 ) -> dict[str, Any]:
-    """What `task.py` prints on the board.
+    """What `task.py`, or another task, prints on the board.
 
     Raises:
         InvalidValueError: It ended with an error, which is quoted.
@@ -163,13 +169,13 @@ def run_task(
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(path)}
     if library_path:
         environment["QEMU_SET_ENV"] = "LD_LIBRARY_PATH=" + ":".join(library_path)
-    return _json_of([*command, str(TASK), engine, *map(str, paths)], environment, timeout)
+    return _json_of([*command, str(task), engine, *map(str, paths)], environment, timeout)
 
 
-def run_here(engine: str, paths: Sequence[Path]) -> dict[str, Any]:
+def run_here(engine: str, paths: Sequence[Path], task: Path = TASK) -> dict[str, Any]:
     """The same on this machine, as it is."""
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
-    return _json_of([sys.executable, str(TASK), engine, *map(str, paths)], environment, 600)
+    return _json_of([sys.executable, str(task), engine, *map(str, paths)], environment, 600)
 
 
 def _json_of(command: Sequence[str], environment: dict[str, str], timeout: float) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Films are drawn again and again, whole patients at a time; each draw is adapted to as `cxr-edge
 adapt` does, and the films of all other patients judge it. What the guard said of a draw is counted
-beside what the adaptation did in truth.
+beside what the adaptation did in truth. With --elsewhere the fits of every strength are also judged
+at another source: what one site's films teach of another.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from edge_runtime.adapt.adapt import labelled_of
 from edge_runtime.adapt.film import LabelledFilm, Seen, as_facts, look_at
 from edge_runtime.adapt.guard import Guarded, guard
 from edge_runtime.adapt.prove import Labelled, choose, prove
-from edge_runtime.adapt.ridge import Basis
+from edge_runtime.adapt.ridge import STRENGTHS, Basis, fit_ridge
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.screener import Screener
@@ -32,6 +33,16 @@ from train.data.dataset import NORMAL, shown_by
 from train.data.table import read_table
 
 _FEWEST_OTHERS = 20  # of either kind, to judge a draw by
+_TRIED = (0.1, 0.3, *STRENGTHS)  # the first two are weaker than `adapt` ever is
+
+
+@dataclasses.dataclass(frozen=True)
+class ByStrength:
+    """A fit of one strength, whether the cross-validation would have chosen it or not."""
+
+    strength: float | None  # None: no other ranking
+    here: float | None  # AUC of the films of other patients
+    elsewhere: float | None  # AUC at another source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Draw:
     before: float | None  # AUC of the films of other patients; None of too few
     after: float | None
     lost: bool  # whether it is worse there, by a paired test
+    by_strength: tuple[ByStrength, ...]  # from hardly free to free
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +70,7 @@ class AdaptationResult:
     films: int  # that there are
     wanted: int  # labelled films of a draw
     flipped: float  # share of labels that were turned round
+    elsewhere: str  # "" where the fits were not judged at another source
     draws: tuple[Draw, ...]
 
 
@@ -79,6 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--films", type=int, default=200, help="labelled films of a draw")
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--flip", type=float, default=0.0, help="share of labels turned round")
+    parser.add_argument(
+        "--elsewhere", metavar="SOURCE=FINDING", help="judge the fits at this source, too"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -93,6 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.films,
         arguments.draws,
         arguments.flip,
+        arguments.elsewhere,
     )
     return 0
 
@@ -135,28 +152,39 @@ def run_adaptation(
     wanted: int = 200,
     draws: int = 100,
     flip: float = 0.0,
+    elsewhere: str | None = None,
 ) -> AdaptationResult:
     """Measure, write adaptation.json and adaptation.md."""
-    films = films_of(data, source, findings, view)
     screener = Screener.load(bundle, parallel=default_threads(), threads=1)
-    with tqdm(total=len(films), desc="films", unit="film", leave=False, disable=None) as bar:
-        seen = look_at(screener, films, default_threads(), bar.update)
+    seen = _look(screener, films_of(data, source, findings, view))
     whole = labelled_of(screener, seen)
+    other = None
+    if elsewhere:
+        name, _, finding = elsewhere.partition("=")
+        other = labelled_of(screener, _look(screener, films_of(data, name, [finding])))
     found = tuple(
-        _draw(seen, whole, wanted, np.random.default_rng(i), balance_views, flip)
+        _draw(seen, whole, other, wanted, np.random.default_rng(i), balance_views, flip)
         for i in tqdm(range(draws), "draws", leave=False, disable=None)
     )
     manifest = screener.bundle.manifest
     site = " ".join(filter(None, [source, view, "views balanced" if balance_views else ""]))
     model = f"{manifest.name} {manifest.version}, {screener.engine_name}"
-    result = AdaptationResult(site, model, "|".join(findings), len(whole), wanted, flip, found)
+    result = AdaptationResult(
+        site, model, "|".join(findings), len(whole), wanted, flip, elsewhere or "", found
+    )
     write_results(output, "adaptation", result, markdown(result))
     return result
+
+
+def _look(screener: Screener, films: Sequence[LabelledFilm]) -> Seen:
+    with tqdm(total=len(films), desc="films", unit="film", leave=False, disable=None) as bar:
+        return look_at(screener, films, default_threads(), bar.update)
 
 
 def _draw(
     seen: Seen,
     whole: Labelled,
+    other: Labelled | None,
     wanted: int,
     rng: np.random.Generator,
     balance_views: bool,
@@ -188,7 +216,38 @@ def _draw(
         scores = chosen.fit.scores(logits, basis.coordinates(whole.features[others]))
         before, after = auc(label, logits), auc(label, scores)
         lost = auc_difference(label, logits, scores).high < 0
-    return _told(guarded, len(rows), chosen.strength, before, after, lost)
+    tried = _by_strength(data, basis, _part(whole, others) if before is not None else None, other)
+    return _told(guarded, len(rows), chosen.strength, before, after, lost, tried)
+
+
+def _part(data: Labelled, rows: NDArray[np.int64]) -> Labelled:
+    people = tuple(data.patients[i] for i in rows)
+    return Labelled(data.logits[rows], data.features[rows], data.positive[rows], people, data.slope)
+
+
+def _by_strength(
+    data: Labelled, basis: Basis, here: Labelled | None, other: Labelled | None
+) -> tuple[ByStrength, ...]:
+    x = basis.coordinates(data.features)
+    fits = fit_ridge(data.logits, x, data.positive, data.slope, _TRIED)
+    taught = set(data.patients)
+    there = None
+    if other is not None:  # a person can be in both sources
+        fresh = np.array([p not in taught for p in other.patients])
+        there = _part(other, np.flatnonzero(fresh))
+    found = []
+    for strength, fit in zip([None, *sorted(_TRIED, reverse=True)], [None, *fits], strict=True):
+        values: list[float | None] = []
+        for films in (here, there):
+            if films is None:
+                values.append(None)
+                continue
+            scores = films.logits
+            if fit is not None:
+                scores = fit.scores(films.logits, basis.coordinates(films.features))
+            values.append(auc(films.positive, scores))
+        found.append(ByStrength(strength, values[0], values[1]))
+    return tuple(found)
 
 
 def _told(
@@ -198,6 +257,7 @@ def _told(
     before: float | None,
     after: float | None,
     lost: bool,
+    by_strength: tuple[ByStrength, ...],
 ) -> Draw:
     return Draw(
         films,
@@ -210,6 +270,7 @@ def _told(
         before,
         after,
         lost,
+        by_strength,
     )
 
 
@@ -273,4 +334,23 @@ def markdown(result: AdaptationResult) -> str:
     named = Counter(d.strongest for d in draws if d.strongest).most_common(3)
     told = ", ".join(f"{name} ({count})" for name, count in named)
     lines += ["", f"Facts that told most, by draws: {told or 'none'}."]
+    lines += _strengths(result)
     return "\n".join(lines) + "\n"
+
+
+def _strengths(result: AdaptationResult) -> list[str]:
+    lines = [
+        "",
+        f"| strength | AUC of other patients | {result.elsewhere or 'elsewhere'} |",
+        "|---|---|---|",
+    ]
+    for place, first in enumerate(result.draws[0].by_strength):
+        cells = ["none" if first.strength is None else f"{first.strength:g}"]
+        for values in (
+            [d.by_strength[place].here for d in result.draws],
+            [d.by_strength[place].elsewhere for d in result.draws],
+        ):
+            known = [v for v in values if v is not None]
+            cells.append(f"{np.mean(known):.3f}" if known else "–")
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines

@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.emulation.boards import BOARDS, Board, missing, prepare_board, run_here, run_task
+from benchmarks.emulation.boards import (
+    ADAPT_TASK,
+    BOARDS,
+    Board,
+    missing,
+    prepare_board,
+    run_here,
+    run_task,
+)
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
 from tests.conftest import ROOT
@@ -86,3 +94,28 @@ def test_32_bit_arm_prepares_the_same_bytes_and_meets_its_known_answers(
     for one, other in zip(there["images"], here["images"], strict=True):
         difference = one["record"]["probability"] - other["record"]["probability"]
         assert abs(difference) < 0.15
+
+
+@pytest.mark.slow
+def test_a_site_is_adapted_to_alike(tmp_path: Path) -> None:
+    """Profile and proof to 1e-6, with another processor's linear algebra."""
+    board = BOARDS["aarch64"]
+    home = _home(board)
+    rng = np.random.default_rng(0)
+    positive = np.repeat([0, 1], 80)
+    features = rng.gamma(2.0, size=(160, 1280))
+    features[:, :40] += positive[:, np.newaxis] * 0.5
+    file = tmp_path / "films.npz"
+    np.savez(
+        file,
+        logits=rng.normal(positive, 2.0),
+        features=features,
+        positive=positive,
+        patients=np.array([f"p{i // 2}" for i in range(160)]),
+    )
+    there = run_task(board, home, "none", [file], task=ADAPT_TASK)
+    here = run_here("none", [file], task=ADAPT_TASK)
+    assert there["machine"] == "aarch64"
+    assert there["strength"] == here["strength"] is not None
+    for key in ("slope", "bias", "weights", "scores"):
+        assert there[key] == pytest.approx(here[key], abs=1e-6), key
