@@ -1,4 +1,4 @@
-"""python -m train fit|evaluate|elsewhere|unseen|audit|weights|recipes: see --help of each."""
+"""python -m train VERB: fit, average, evaluate, elsewhere, unseen, audit, weights, recipes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ VERBS = {
     "fit": (
         "train.fit.command",
         "train a recipe into a run folder; the same command again resumes it",
+    ),
+    "average": (
+        "train.fit.average",
+        "the mean of the weights of several finished runs, as a run of its own",
     ),
     "evaluate": (
         "train.evaluate.command",

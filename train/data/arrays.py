@@ -96,12 +96,7 @@ class Arrays:
         if recipe.data.duplicates != "allow":
             _check_apart(split, train, validation, source, recipe.data.near_bits)
         target, weight = _targets(recipe, split.train)
-        corrupted = np.stack(
-            [
-                augment(image, VALIDATION_CORRUPTION, np.random.default_rng((_VALIDATION_SEED, i)))
-                for i, image in enumerate(validation)
-            ]
-        )
+        corrupted = corrupted_copy(validation)
         digest = fingerprint(split.train + split.validation, (train, validation))
         mixture = None
         if recipe.data.mix:
@@ -119,6 +114,16 @@ class Arrays:
             digest,
             mixture,
         )
+
+
+def corrupted_copy(validation: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The fixed corrupted copy of (n, h, w, 1) validation images, the same for every run."""
+    return np.stack(
+        [
+            augment(image, VALIDATION_CORRUPTION, np.random.default_rng((_VALIDATION_SEED, i)))
+            for i, image in enumerate(validation)
+        ]
+    )
 
 
 def _targets(
