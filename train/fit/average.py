@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = __doc__
     parser.add_argument("runs", nargs="+", type=Path, help="finished runs, two or more")
-    add_data_sets(parser, required=True)
+    add_data_sets(parser)
     parser.add_argument("--output", type=Path, required=True, help="run folder of the mean")
 
 
