@@ -43,6 +43,10 @@ VERBS = {
         "edge_runtime.commands.audit",
         "verify, export or sum up the audit log; watch for drift",
     ),
+    "fleet": (
+        "edge_runtime.commands.fleet",
+        "many boxes on one page, from their audit logs; which of them changed",
+    ),
     "bench": (
         "edge_runtime.commands.bench",
         "latency, throughput, cold start and memory on this machine",

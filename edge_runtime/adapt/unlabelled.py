@@ -11,7 +11,6 @@ Source: Saerens, Latinne and Decaestecker, Neural Computation 14:21 (2002).
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +26,7 @@ from edge_runtime.records.messages import say, say_of
 from edge_runtime.screener import Screener
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.odds import log_odds, probabilities, probability
+from edge_runtime.statistics.two_samples import kolmogorov_p_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -201,9 +201,4 @@ def _mixture_p_value(
     distance = max(float((steps[1:] - expected).max()), float((expected - steps[:-1]).max()))
     distance = max(0.0, distance - 1 / len(known))
     effective = 1 / float((weight**2).sum()) / len(known) * films
-    size = math.sqrt(n * effective / (n + effective))
-    x = (size + 0.12 + 0.11 / size) * distance
-    if x < 0.2:
-        return 1.0
-    terms = ((-1) ** (k - 1) * math.exp(-2 * (k * x) ** 2) for k in range(1, 101))
-    return float(min(1.0, max(0.0, 2 * sum(terms))))
+    return kolmogorov_p_value(distance, n, effective)

@@ -16,6 +16,8 @@ _COLUMNS = (
     "threshold", "flags", "ood_score", "error", "bundle", "engine", "site", "population", "hash",
 )  # fmt: skip
 
+_HASH = 64  # digits of what names a site profile
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -94,24 +96,35 @@ def _drift(arguments: argparse.Namespace) -> int:
     from edge_runtime.bundle.folder import load_bundle
     from edge_runtime.errors import InvalidValueError
     from edge_runtime.records.audit_log import read_log
-    from edge_runtime.site.drift import ALPHA, measure_drift
+    from edge_runtime.site.drift import ALPHA, MIN_IMAGES, measure_drift
 
     if arguments.site:
         from edge_runtime.bundle.site_profile import load_profile
 
         profile = load_profile(arguments.site)
         reference, bundle = profile.reference, profile.bundle_sha256
+        # Logs from before profiles were named by their hash say nothing of a calibrated site.
+        wanted: set[str | None] | None = {profile.sha256} if profile.correction else None
     else:
         opened = load_bundle(arguments.bundle)
         if opened.manifest.reference is None:
             raise InvalidValueError(f"{opened.folder} has no reference; give --site")
-        reference, bundle = opened.manifest.reference, opened.sha256
-    entries = [
-        entry
-        for entry in read_log(arguments.folder)
-        # Scores of another model are no drift.
-        if entry.get("event") == "result" and entry.get("bundle") == bundle
-    ]
+        reference, bundle, wanted = opened.manifest.reference, opened.sha256, {None}
+    entries, others = [], 0
+    for entry in read_log(arguments.folder):
+        # Scores of another model, or as another site corrects them, are no drift.
+        if entry.get("event") == "result" and entry.get("bundle") == bundle:
+            site = entry.get("site")
+            named = site if isinstance(site, str) and len(site) == _HASH else None
+            if wanted is None or named in wanted:
+                entries.append(entry)
+            else:
+                others += 1
+    if others and len(entries) < MIN_IMAGES:
+        raise InvalidValueError(
+            f"{others} results in {arguments.folder} were made with another site profile than "
+            f"{arguments.site or 'none'}, {len(entries)} with it; name theirs with --site"
+        )
     report = measure_drift(entries[-arguments.last :], reference)
     if arguments.json:
         print(json.dumps(to_mapping(report), indent=1))

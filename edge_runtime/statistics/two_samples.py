@@ -27,7 +27,12 @@ def ks_p_value(recent: Sequence[float], quantiles: Sequence[float], images: int)
     below = expected - np.arange(n) / n
     # The reference is known to a step of its quantiles only.
     distance = max(0.0, float(max(above.max(), below.max())) - 1 / (len(quantiles) - 1))
-    size = math.sqrt(n * images / (n + images))
+    return kolmogorov_p_value(distance, n, images)
+
+
+def kolmogorov_p_value(distance: float, n: float, m: float) -> float:
+    """Asymptotic two-sided p-value of a largest distance between samples of n and m."""
+    size = math.sqrt(n * m / (n + m))
     x = (size + 0.12 + 0.11 / size) * distance
     if x < 0.2:
         return 1.0

@@ -324,3 +324,33 @@ def test_doctor_and_report_know_an_adapted_site(
     arguments = ["screen", str(site / "1.jpg"), "--bundle", "tiny", "--site", str(adapted)]
     assert main([*arguments, "--output", str(out), "--report", str(page), "--lang", "fr"]) == 0
     assert "score adapté sur 90 clichés" in page.read_text(encoding="utf-8")
+
+
+def test_drift_is_told_of_the_results_of_one_site(
+    site: Path, adapted: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    audit = str(tmp_path / "audit")
+    films = [str(site / f"{i}.jpg") for i in range(60)]
+    arguments = ["screen", *films, "--bundle", "tiny", "--audit", audit, "--format", "jsonl"]
+    assert main([*arguments, "--site", str(adapted)]) == 0
+    capfd.readouterr()
+    assert main(["audit", "drift", audit, "--site", str(adapted)]) == 0
+    assert "no change" in capfd.readouterr().out
+    # Corrected scores are not held against the bundle's.
+    assert main(["audit", "drift", audit, "--bundle", "tiny"]) == 2
+    assert "60 results" in capfd.readouterr().err
+
+
+def test_films_that_are_all_alike_teach_nothing_and_break_nothing() -> None:
+    import numpy as np
+
+    from edge_runtime.adapt.prove import Labelled, choose, prove
+    from edge_runtime.adapt.ridge import Basis
+
+    positive = np.tile([0, 1], 40)
+    data = Labelled(
+        np.full(80, 0.3), np.full((80, 20), 2.0), positive, tuple(map(str, range(80))), 0.7
+    )
+    basis = Basis(data.features)
+    chosen = choose(basis.coordinates(data.features), data, np.arange(80))
+    assert np.isfinite(prove(basis, data, 1).after).all() and np.isfinite(chosen.fit.bias)
