@@ -24,7 +24,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-EXTRAS = "onnx,dicom,serve"
+EXTRAS = "onnx,dicom,serve,fleet"
 SUMS = "SHA256SUMS"
 
 

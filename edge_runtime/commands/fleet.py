@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -14,6 +15,13 @@ from edge_runtime.records.messages import choose_language
 
 if TYPE_CHECKING:
     from edge_runtime.judge.reference import Reference
+
+
+EXTRA = "fleet"
+
+
+def is_available() -> bool:
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
