@@ -20,12 +20,13 @@ from tqdm import tqdm
 
 from benchmarks.arguments import add_data
 from benchmarks.results import write_results
-from edge_runtime.adapt.adapt import labelled_of
+from edge_runtime.adapt.adapt import labelled_of, start_from
 from edge_runtime.adapt.film import LabelledFilm, Seen, as_facts, look_at
 from edge_runtime.adapt.guard import Guarded, guard
 from edge_runtime.adapt.prove import Labelled, choose, prove
 from edge_runtime.adapt.ridge import STRENGTHS, Basis, fit_ridge
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.bundle.site_profile import load_profile
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.screener import Screener
 from edge_runtime.statistics.metrics import auc, auc_difference
@@ -71,6 +72,7 @@ class AdaptationResult:
     wanted: int  # labelled films of a draw
     flipped: float  # share of labels that were turned round
     elsewhere: str  # "" where the fits were not judged at another source
+    begun_from: tuple[str, ...]  # names of the profiles that the fits began from
     draws: tuple[Draw, ...]
 
 
@@ -95,6 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--elsewhere", metavar="SOURCE=FINDING", help="judge the fits at this source, too"
     )
+    parser.add_argument(
+        "--from", nargs="+", default=[], dest="begin_from", metavar="FILE", help="as of `adapt`"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -110,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.draws,
         arguments.flip,
         arguments.elsewhere,
+        arguments.begin_from,
     )
     return 0
 
@@ -153,24 +159,36 @@ def run_adaptation(
     draws: int = 100,
     flip: float = 0.0,
     elsewhere: str | None = None,
+    begin_from: Sequence[str] = (),
 ) -> AdaptationResult:
     """Measure, write adaptation.json and adaptation.md."""
     screener = Screener.load(bundle, parallel=default_threads(), threads=1)
     seen = _look(screener, films_of(data, source, findings, view))
-    whole = labelled_of(screener, seen)
+    profiles = [load_profile(path) for path in begin_from]
+    start = start_from(screener, profiles) if profiles else None
+    raw, whole = labelled_of(screener, seen), labelled_of(screener, seen, start)
     other = None
     if elsewhere:
         name, _, finding = elsewhere.partition("=")
-        other = labelled_of(screener, _look(screener, films_of(data, name, [finding])))
+        there = _look(screener, films_of(data, name, [finding]))
+        other = labelled_of(screener, there, start)
     found = tuple(
-        _draw(seen, whole, other, wanted, np.random.default_rng(i), balance_views, flip)
+        _draw(seen, raw, whole, other, wanted, np.random.default_rng(i), balance_views, flip)
         for i in tqdm(range(draws), "draws", leave=False, disable=None)
     )
     manifest = screener.bundle.manifest
     site = " ".join(filter(None, [source, view, "views balanced" if balance_views else ""]))
     model = f"{manifest.name} {manifest.version}, {screener.engine_name}"
     result = AdaptationResult(
-        site, model, "|".join(findings), len(whole), wanted, flip, elsewhere or "", found
+        site,
+        model,
+        "|".join(findings),
+        len(whole),
+        wanted,
+        flip,
+        elsewhere or "",
+        tuple(profile.name for profile in profiles),
+        found,
     )
     write_results(output, "adaptation", result, markdown(result))
     return result
@@ -183,6 +201,7 @@ def _look(screener: Screener, films: Sequence[LabelledFilm]) -> Seen:
 
 def _draw(
     seen: Seen,
+    raw: Labelled,
     whole: Labelled,
     other: Labelled | None,
     wanted: int,
@@ -204,7 +223,7 @@ def _draw(
     basis = Basis(data.features)
     proof = prove(basis, data)
     facts = as_facts([seen.kept[i] for i in rows])
-    guarded = guard(given, data.logits, proof.after, facts, data.patients)
+    guarded = guard(given, raw.logits[rows], proof.after, facts, data.patients)
     chosen = choose(basis.coordinates(data.features), data, np.arange(len(data)))
     taught = set(data.patients)
     others = np.array([i for i, p in enumerate(whole.patients) if p not in taught], np.int64)
@@ -214,8 +233,8 @@ def _draw(
     if min(np.bincount(label, minlength=2)) >= _FEWEST_OTHERS:
         logits = whole.logits[others]
         scores = chosen.fit.scores(logits, basis.coordinates(whole.features[others]))
-        before, after = auc(label, logits), auc(label, scores)
-        lost = auc_difference(label, logits, scores).high < 0
+        before, after = auc(label, raw.logits[others]), auc(label, scores)
+        lost = auc_difference(label, raw.logits[others], scores).high < 0
     tried = _by_strength(data, basis, _part(whole, others) if before is not None else None, other)
     return _told(guarded, len(rows), chosen.strength, before, after, lost, tried)
 
@@ -303,10 +322,11 @@ def markdown(result: AdaptationResult) -> str:
     draws = result.draws
     kinds = Counter(d.refusal or "believed" for d in draws)
     flipped = f", {result.flipped:.0%} of labels turned round" if result.flipped else ""
+    begun = f", begun from what {', '.join(result.begun_from)} learned" if result.begun_from else ""
     lines = [
         f"{result.model}; site: {result.site}, {result.finding} against normal, {result.films} "
         f"films. {len(draws)} draws of {round(float(np.mean([d.films for d in draws])))} labelled "
-        f"films{flipped}; AUC of films of all other patients.",
+        f"films{flipped}{begun}; AUC of films of all other patients.",
         "",
         "| the guard | draws | AUC before | after | gain (5 to 95 % of draws) | worse by a paired "
         "test | facts alone |",

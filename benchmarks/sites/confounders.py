@@ -54,7 +54,7 @@ def _marked(image: Image.Image) -> bytes:
 
 # What is done to a film; every film is written as JPEG anew, so that this alone differs.
 CONFOUNDERS: dict[str, Callable[[Image.Image], bytes]] = {
-    "sharpness": lambda i: _jpeg(i.filter(ImageFilter.GaussianBlur(max(i.size) / 700))),
+    "sharpness": lambda i: _jpeg(i.filter(ImageFilter.GaussianBlur(max(0.7, max(i.size) / 700)))),
     "JPEG quality": lambda i: _jpeg(i, 40),
     "marker in the corner": _marked,
     "machine": lambda i: _jpeg(i.point(lambda v: 255 * (v / 255) ** 0.8)),

@@ -24,7 +24,12 @@ from edge_runtime.adapt.prove import (
 )
 from edge_runtime.adapt.ridge import Basis
 from edge_runtime.basics.frozen import frozen
-from edge_runtime.bundle.correction import LABELS, Correction, encode_weights
+from edge_runtime.bundle.correction import (
+    LABELS,
+    Correction,
+    encode_weights,
+    mean_correction,
+)
 from edge_runtime.bundle.site_profile import SCHEMA, SiteProfile, ThresholdRow
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.operating_point import OperatingPoint
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEWEST_PATIENTS = 20  # of either kind
+FEWEST_GIVEN = 100  # films of a profile that another site begins from
 HOLDOUT = "holdout"  # a refusal: worse on films that were set aside
 THRESHOLD = "threshold"  # no threshold fulfils the policy
 _MOST_SUSPICIOUS = 20
@@ -132,14 +138,61 @@ def check_enough(seen: Seen) -> None:
         )
 
 
-def labelled_of(screener: Screener, seen: Seen) -> Labelled:
-    """What is fitted on, of the films that could be judged."""
+@frozen
+class Start:
+    """What other sites learned: a fit begins from it instead of from the bundle's score."""
+
+    slope: float
+    bias: float
+    weights: NDArray[np.float64]  # (channels,)
+    profiles: tuple[str, ...]  # SHA-256
+
+
+def start_from(screener: Screener, profiles: Sequence[SiteProfile]) -> Start:
+    """The mean of what other sites learned of the same bundle, each weighing as its films.
+
+    Raises:
+        InvalidValueError: A profile of another bundle or engine, of films without labels, or of
+            fewer than FEWEST_GIVEN films.
+    """
+    for profile in profiles:
+        profile.check_made_for(screener.bundle.sha256, screener.engine_family)
+        correction = profile.correction
+        if correction is None or correction.source != LABELS:
+            raise InvalidValueError(
+                f"--from: the site profile {profile.name!r} corrects no score from labels"
+            )
+        if profile.images < FEWEST_GIVEN:
+            raise InvalidValueError(
+                f"--from: the site profile {profile.name!r} is of {profile.images} films; one of "
+                f"fewer than {FEWEST_GIVEN} says too much of each of them, and too little"
+            )
+        correction.check(screener.bundle.manifest.outputs.features)
+    corrections = [p.correction for p in profiles if p.correction is not None]
+    slope, bias, weights = mean_correction(corrections, [p.images for p in profiles])
+    return Start(slope, bias, weights, tuple(p.sha256 for p in profiles))
+
+
+def labelled_of(screener: Screener, seen: Seen, start: Start | None = None) -> Labelled:
+    """What is fitted on, of the films that could be judged.
+
+    Args:
+        screener: Of the bundle.
+        seen: The films.
+        start: What the fit begins from; None: the bundle's score.
+    """
+    features = np.array([s.features for s in seen.kept], np.float64)
+    logits = np.array([s.logit for s in seen.kept])
+    slope = 1 / screener.bundle.manifest.calibration.temperature
+    if start is not None:
+        moved = features @ start.weights if len(start.weights) else 0.0
+        logits, slope = start.slope * logits + start.bias + moved, 1.0
     return Labelled(
-        np.array([s.logit for s in seen.kept]),
-        np.array([s.features for s in seen.kept], np.float64),
+        logits,
+        features,
         np.array([s.film.positive for s in seen.kept], np.int64),
         tuple(s.film.patient for s in seen.kept),
-        1 / screener.bundle.manifest.calibration.temperature,
+        slope,
     )
 
 
@@ -153,6 +206,7 @@ def adapt(
     held: Seen | None = None,
     accept_confounding: bool = False,
     step: Callable[[], object] = lambda: None,
+    start: Start | None = None,
 ) -> Adaptation:
     """Fit, prove, guard; a profile comes of it only where the gain is believed.
 
@@ -167,6 +221,7 @@ def adapt(
         held: Films that were set aside for a final look.
         accept_confounding: Keep what the guard refuses for its facts; the profile says so.
         step: Called as the work goes on, FOLDS * REPEATS times.
+        start: What other sites learned, to begin from; the gain is still over the bundle's score.
 
     Raises:
         InvalidValueError: Too few films, or a model of several findings.
@@ -175,15 +230,16 @@ def adapt(
     if manifest.findings or len(manifest.labels) > 2:
         raise InvalidValueError("adapting needs a model of one score; this one tells several")
     check_enough(seen)
-    data = labelled_of(screener, seen)
+    data = labelled_of(screener, seen, start)
+    raw = labelled_of(screener, seen)
     basis = Basis(data.features)
     proof = prove(basis, data, REPEATS, step)
     people = list(data.patients)
     positives = int(data.positive.sum())
     share = prevalence if prevalence is not None else positives / len(data)
-    guarded = guard(data.positive, data.logits, proof.after, as_facts(seen.kept), people)
+    guarded = guard(data.positive, raw.logits, proof.after, as_facts(seen.kept), people)
     chosen = choose(basis.coordinates(data.features), data, np.arange(len(data)))
-    correction = _correction(basis, chosen, guarded, accept_confounding)
+    correction = _correction(basis, chosen, guarded, accept_confounding, start)
     everything = np.zeros(len(data), np.int64)
     after = adjusted_auc_interval(data.positive, proof.after, everything, people)
     curve = learning_curve(basis, data)
@@ -202,7 +258,7 @@ def adapt(
         profile = _profile(
             screener, name, data, seen, proof.after, row, correction, share, policy, after
         )
-    before = np.round(probabilities(data.logits * data.slope), 8)
+    before = np.round(probabilities(raw.logits * raw.slope), 8)
     return Adaptation(
         name=name,
         model=f"{manifest.name} {manifest.version}",
@@ -216,7 +272,7 @@ def adapt(
         knows_patients=labels.knows_patients,
         prevalence=share,
         policy=policy,
-        before=adjusted_auc_interval(data.positive, data.logits, everything, people),
+        before=adjusted_auc_interval(data.positive, raw.logits, everything, people),
         after=after,
         guarded=guarded,
         strength=chosen.strength,
@@ -229,26 +285,34 @@ def adapt(
         refusal=refusal,
         accepted_confounding=accepted,
         profile=profile,
-        scores_before=data.logits,
+        scores_before=raw.logits,
         scores_after=proof.after,
         positive=data.positive,
     )
 
 
 def _correction(
-    basis: Basis, chosen: Chosen, guarded: Guarded, accept_confounding: bool
+    basis: Basis,
+    chosen: Chosen,
+    guarded: Guarded,
+    accept_confounding: bool,
+    start: Start | None,
 ) -> Correction:
     fit = chosen.fit
-    weights, bias, encoded = np.zeros(0), fit.bias, ""
+    slope, bias = fit.slope, fit.bias
+    weights = np.zeros(0)
     if fit.weights:
         weights, moved = basis.weights(fit)
-        weights, bias = weights.astype(np.float32).astype(np.float64), fit.bias + moved
-        encoded = encode_weights(weights)
+        bias += moved
+    if start is not None:  # a straight line of a straight line
+        slope, bias = fit.slope * start.slope, bias + fit.slope * start.bias
+        if len(start.weights):
+            weights = fit.slope * start.weights + (weights if len(weights) else 0.0)
     return Correction(
         source=LABELS,
-        slope=fit.slope,
+        slope=slope,
         bias=bias,
-        weights_base64=encoded,
+        weights_base64=encode_weights(weights) if len(weights) else "",
         strength=chosen.strength,
         before=guarded.before,
         gain=guarded.gain,
@@ -257,6 +321,7 @@ def _correction(
         facts=guarded.together,
         accepted_confounding=accept_confounding
         and guarded.refusal in ("confounded", "incomparable"),
+        begun_from=start.profiles if start else (),
     )
 
 

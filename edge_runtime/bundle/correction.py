@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ class Correction:
     strongest_fact: str | None = None
     facts: Estimate | None = None  # AUC of the facts alone
     accepted_confounding: bool = False  # that a person took it in spite of the guard
+    begun_from: tuple[str, ...] = ()  # SHA-256 of the profiles of other sites it was begun from
 
     @cached_property
     def weights(self) -> NDArray[np.float64]:
@@ -72,6 +74,29 @@ class Correction:
         """
         moved = float(self.weights @ features) if len(self.weights) else 0.0
         return self.slope * logit + self.bias + moved
+
+
+def mean_correction(
+    corrections: Sequence[Correction], counts: Sequence[int]
+) -> tuple[float, float, NDArray[np.float64]]:
+    """Slope, bias and weights of several sites' corrections, each weighing as its films.
+
+    A fit's precision grows with its films, so that this is near to the precision-weighted mean,
+    without the matrices that would be needed for more.
+
+    Args:
+        corrections: Of one model; without weights they count as none.
+        counts: Films of each.
+    """
+    share = np.array(counts, np.float64) / sum(counts)
+    length = max(len(one.weights) for one in corrections)
+    weights = np.zeros(length)
+    for part, one in zip(share, corrections, strict=True):
+        if len(one.weights):
+            weights += part * one.weights
+    slope = float(share @ np.array([one.slope for one in corrections]))
+    bias = float(share @ np.array([one.bias for one in corrections]))
+    return slope, bias, weights
 
 
 def encode_weights(weights: NDArray[np.float64]) -> str:

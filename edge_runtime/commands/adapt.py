@@ -60,6 +60,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--holdout-since", metavar="DAY", help="set aside the films from a day on, YYYY-MM-DD"
     )
     parser.add_argument(
+        "--from",
+        nargs="+",
+        default=[],
+        dest="begin_from",
+        metavar="FILE",
+        help="begin from what other sites learned: their profiles, of the same bundle",
+    )
+    parser.add_argument(
         "--accept-confounding",
         action="store_true",
         help="keep what the guard refuses for the films' facts; profile and report say so",
@@ -79,12 +87,12 @@ def run(arguments: argparse.Namespace) -> int:
     workers = arguments.threads or default_threads()
     if arguments.unlabelled:
         return _unlabelled(arguments, load_screener(arguments, parallel=workers), workers)
-    from edge_runtime.adapt.adapt import adapt, check_enough
+    from edge_runtime.adapt.adapt import adapt, check_enough, start_from
     from edge_runtime.adapt.labels import read_site_labels, set_aside
     from edge_runtime.adapt.prove import FOLDS, REPEATS
     from edge_runtime.adapt.text import default_policy, render_text
     from edge_runtime.basics.progress import Progress
-    from edge_runtime.bundle.site_profile import save_profile
+    from edge_runtime.bundle.site_profile import load_profile, save_profile
     from edge_runtime.site.thresholds import Policy
 
     labels = read_site_labels(arguments.images, arguments.labels)
@@ -95,6 +103,9 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.holdout_since:
         labels, aside = set_aside(labels, arguments.holdout_since)
     screener = load_screener(arguments, parallel=workers)
+    start = None
+    if arguments.begin_from:
+        start = start_from(screener, [load_profile(path) for path in arguments.begin_from])
     seen = _look(screener, labels.films, workers)
     check_enough(seen)
     held = _look(screener, aside.films, workers) if aside else None
@@ -106,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     progress = Progress(FOLDS * REPEATS)
     result = adapt(
         screener, labels, seen, policy, prevalence, arguments.name, held,
-        arguments.accept_confounding, progress.step,
+        arguments.accept_confounding, progress.step, start,
     )  # fmt: skip
     progress.clear()
     sys.stdout.write(render_text(result))
@@ -129,9 +140,10 @@ def _check(arguments: argparse.Namespace) -> None:
     if not os.path.isdir(arguments.images):
         raise InvalidValueError(f"{arguments.images} is no folder")
     if arguments.unlabelled:
-        for name in ("labels", "holdout", "holdout_since", "report", "accept_confounding"):
+        used = ("labels", "holdout", "holdout_since", "report", "accept_confounding", "begin_from")
+        for name in used:
             if getattr(arguments, name):
-                option = "--" + name.replace("_", "-")
+                option = "--from" if name == "begin_from" else "--" + name.replace("_", "-")
                 raise InvalidValueError(f"--unlabelled has no use for {option}; leave it out")
     if arguments.holdout and arguments.holdout_since:
         raise InvalidValueError("--holdout and --holdout-since: give one of the two")

@@ -173,6 +173,8 @@ def profile() -> dict[str, object]:
         "auc": estimate, "strata": [], "reference": manifest["reference"],
         "operating_point": {"name": "site", "threshold": 0.5, "rule": "r", "split": "site",
                             "sensitivity": estimate, "specificity": estimate, "uncertain": None},
+        "correction": {"source": "labels", "slope": 0.5, "bias": 0.1, "weights_base64": "",
+                       "strength": 3.0, "before": estimate, "within": estimate, "facts": estimate},
     }  # fmt: skip
     import dataclasses
 

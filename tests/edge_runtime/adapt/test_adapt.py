@@ -16,7 +16,12 @@ from edge_runtime import Screener
 from edge_runtime.adapt.film import COMPRESSION, facts_of
 from edge_runtime.adapt.labels import read_site_labels, set_aside
 from edge_runtime.adapt.unlabelled import estimate_prevalence
-from edge_runtime.bundle.correction import LABELS, Correction, encode_weights
+from edge_runtime.bundle.correction import (
+    LABELS,
+    Correction,
+    encode_weights,
+    mean_correction,
+)
 from edge_runtime.bundle.site_profile import load_profile, save_profile
 from edge_runtime.cli import main
 from edge_runtime.errors import InvalidValueError
@@ -354,3 +359,38 @@ def test_films_that_are_all_alike_teach_nothing_and_break_nothing() -> None:
     basis = Basis(data.features)
     chosen = choose(basis.coordinates(data.features), data, np.arange(80))
     assert np.isfinite(prove(basis, data, 1).after).all() and np.isfinite(chosen.fit.bias)
+
+
+def test_a_site_begins_from_what_others_learned(
+    site: Path, adapted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ninety films are too few to be given; of 180 as good as new, they help fifty of another."""
+    few = ["adapt", "--images", str(site), "--labels", str(site / "labels.csv"), "--bundle",
+           "tiny", "--from", str(adapted)]  # fmt: skip
+    assert main(few) == 2 and "fewer than 100" in capsys.readouterr().err
+    profile = load_profile(adapted)
+    given = dataclasses.replace(profile, images=180, name="There")
+    save_profile(given, tmp_path / "there.json")
+    out = tmp_path / "here.json"
+    arguments = [*few[:-1], str(tmp_path / "there.json"), "--output", str(out)]
+    assert main(arguments) == 0
+    made = load_profile(out)
+    assert made.correction is not None and made.correction.begun_from == (given.sha256,)
+    # One straight line still: what the profile says is what the fit said.
+    there, here = Screener.load("tiny", site=given), Screener.load("tiny", site=out)
+    ill, well = film(2000, True), film(2001, False)
+    for screener in (there, here):
+        assert screener.screen(ill).probability > screener.screen(well).probability
+    for wrong, told in (
+        (dataclasses.replace(given, correction=None), "corrects no score"),
+        (dataclasses.replace(given, bundle_sha256="0" * 64), "adapt again"),
+    ):
+        save_profile(wrong, tmp_path / "there.json")
+        assert main(arguments) == 2 and told in capsys.readouterr().err
+
+
+def test_the_mean_of_sites_weighs_as_their_films() -> None:
+    one = Correction(LABELS, 1.0, 0.0, encode_weights(np.array([1.0, 0.0])), 1.0)
+    two = Correction(LABELS, 0.5, 4.0, "", None)
+    slope, bias, weights = mean_correction([one, two], [300, 100])
+    assert (slope, bias, weights.tolist()) == (0.875, 1.0, [0.75, 0.0])
