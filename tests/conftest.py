@@ -88,7 +88,7 @@ def smoke_bundle(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop is no other module's
 def browser() -> Iterator[Any]:
     """Headless Chromium, through playwright."""
     if CHROMIUM is None:
