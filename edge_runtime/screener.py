@@ -363,16 +363,9 @@ class Screener:
         Raises:
             InvalidValueError: Its correction does not fit this model.
         """
+        profile.check_corrects(self.bundle.manifest)
         self.site, self._site = profile, profile.sha256
-        if profile.correction is not None:
-            manifest = self.bundle.manifest
-            if manifest.findings or len(manifest.labels) > 2:
-                raise InvalidValueError(
-                    f"the site profile {profile.name!r} corrects one score, and this model tells "
-                    "several findings"
-                )
-            profile.correction.check(manifest.outputs.features)
-            self._correction = profile.correction
+        self._correction = profile.correction
 
     def _corrected(self, logit: float, features: NDArray[np.float32]) -> float:
         """Log odds of disease before temperature, as the site corrected them."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from edge_runtime.bundle.folder import Bundle
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.site_profile import SiteProfile, load_profile
-from edge_runtime.errors import InvalidValueError
 
 
 def load_site(bundle: Bundle, path: Path | None, family: str | None = None) -> SiteProfile | None:
@@ -26,11 +25,7 @@ def load_site(bundle: Bundle, path: Path | None, family: str | None = None) -> S
         return None
     profile = load_profile(path)
     profile.check_made_for(bundle.sha256, family or profile.engine_family)
-    manifest = bundle.manifest
-    if profile.correction is not None:
-        if manifest.findings or len(manifest.labels) > 2:
-            raise InvalidValueError(f"{path} corrects one score, and this model tells several")
-        profile.correction.check(manifest.outputs.features)
+    profile.check_corrects(bundle.manifest)
     return profile
 
 

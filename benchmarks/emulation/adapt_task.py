@@ -34,7 +34,7 @@ print(
             "bias": chosen.fit.bias + moved,
             "strength": chosen.strength,
             "weights": weights.tolist(),
-            "scores": prove(basis, data, repeats=1).after.tolist(),
+            "scores": prove(basis, data, repeats=1).tolist(),
         }
     )
 )

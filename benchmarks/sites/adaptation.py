@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks.arguments import add_data
 from benchmarks.results import write_results
-from edge_runtime.adapt.adapt import labelled_of, start_from
+from edge_runtime.adapt.adapt import begun, labelled_of, start_from
 from edge_runtime.adapt.film import LabelledFilm, Seen, as_facts, look_at
 from edge_runtime.adapt.guard import Guarded, guard
 from edge_runtime.adapt.prove import Labelled, choose, prove
@@ -166,12 +166,13 @@ def run_adaptation(
     seen = _look(screener, films_of(data, source, findings, view))
     profiles = [load_profile(path) for path in begin_from]
     start = start_from(screener, profiles) if profiles else None
-    raw, whole = labelled_of(screener, seen), labelled_of(screener, seen, start)
+    raw = labelled_of(screener, seen)
+    whole = begun(raw, start)
     other = None
     if elsewhere:
         name, _, finding = elsewhere.partition("=")
         there = _look(screener, films_of(data, name, [finding]))
-        other = labelled_of(screener, there, start)
+        other = begun(labelled_of(screener, there), start)
     found = tuple(
         _draw(seen, raw, whole, other, wanted, np.random.default_rng(i), balance_views, flip)
         for i in tqdm(range(draws), "draws", leave=False, disable=None)
@@ -221,9 +222,9 @@ def _draw(
         whole.slope,
     )
     basis = Basis(data.features)
-    proof = prove(basis, data)
+    proven = prove(basis, data)
     facts = as_facts([seen.kept[i] for i in rows])
-    guarded = guard(given, raw.logits[rows], proof.after, facts, data.patients)
+    guarded = guard(given, raw.logits[rows], proven, facts, data.patients)
     chosen = choose(basis.coordinates(data.features), data, np.arange(len(data)))
     taught = set(data.patients)
     others = np.array([i for i, p in enumerate(whole.patients) if p not in taught], np.int64)

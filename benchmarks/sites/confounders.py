@@ -194,8 +194,8 @@ def _cells(
                 tuple(f.film.patient for f in chosen),
                 1 / screener.bundle.manifest.calibration.temperature,
             )
-            proof = prove(Basis(data.features), data, repeats=2)
-            found.append(guard(label, logits, proof.after, as_facts(chosen), data.patients))
+            proven = prove(Basis(data.features), data, repeats=2)
+            found.append(guard(label, logits, proven, as_facts(chosen), data.patients))
         cells.append(
             Cell(
                 name,

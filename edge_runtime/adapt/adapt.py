@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_runtime.adapt.film import Seen, as_facts
-from edge_runtime.adapt.guard import Guarded, guard
+from edge_runtime.adapt.guard import FOR_FACTS, Guarded, guard
 from edge_runtime.adapt.labels import SiteLabels
 from edge_runtime.adapt.prove import (
     FOLDS,
@@ -44,7 +45,7 @@ from edge_runtime.site.thresholds import (
 )
 from edge_runtime.statistics.adjusted import adjusted_auc_difference, adjusted_auc_interval
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
-from edge_runtime.statistics.metrics import proportion
+from edge_runtime.statistics.metrics import confusion
 from edge_runtime.statistics.odds import probabilities
 
 if TYPE_CHECKING:
@@ -167,32 +168,29 @@ def start_from(screener: Screener, profiles: Sequence[SiteProfile]) -> Start:
                 f"--from: the site profile {profile.name!r} is of {profile.images} films; one of "
                 f"fewer than {FEWEST_GIVEN} says too much of each of them, and too little"
             )
-        correction.check(screener.bundle.manifest.outputs.features)
+        profile.check_corrects(screener.bundle.manifest)
     corrections = [p.correction for p in profiles if p.correction is not None]
     slope, bias, weights = mean_correction(corrections, [p.images for p in profiles])
     return Start(slope, bias, weights, tuple(p.sha256 for p in profiles))
 
 
-def labelled_of(screener: Screener, seen: Seen, start: Start | None = None) -> Labelled:
-    """What is fitted on, of the films that could be judged.
+def begun(data: Labelled, start: Start | None) -> Labelled:
+    """The films with the score that a fit begins from: the bundle's, where there is no start."""
+    if start is None:
+        return data
+    moved = data.features @ start.weights if len(start.weights) else 0.0
+    logits = start.slope * data.logits + start.bias + moved
+    return dataclasses.replace(data, logits=logits, slope=1.0)
 
-    Args:
-        screener: Of the bundle.
-        seen: The films.
-        start: What the fit begins from; None: the bundle's score.
-    """
-    features = np.array([s.features for s in seen.kept], np.float64)
-    logits = np.array([s.logit for s in seen.kept])
-    slope = 1 / screener.bundle.manifest.calibration.temperature
-    if start is not None:
-        moved = features @ start.weights if len(start.weights) else 0.0
-        logits, slope = start.slope * logits + start.bias + moved, 1.0
+
+def labelled_of(screener: Screener, seen: Seen) -> Labelled:
+    """The films that could be judged, with the bundle's score."""
     return Labelled(
-        logits,
-        features,
+        np.array([s.logit for s in seen.kept]),
+        np.array([s.features for s in seen.kept], np.float64),
         np.array([s.film.positive for s in seen.kept], np.int64),
         tuple(s.film.patient for s in seen.kept),
-        slope,
+        1 / screener.bundle.manifest.calibration.temperature,
     )
 
 
@@ -227,27 +225,28 @@ def adapt(
         InvalidValueError: Too few films, or a model of several findings.
     """
     manifest = screener.bundle.manifest
-    if manifest.findings or len(manifest.labels) > 2:
+    if not manifest.tells_one_score:
         raise InvalidValueError("adapting needs a model of one score; this one tells several")
     check_enough(seen)
-    data = labelled_of(screener, seen, start)
     raw = labelled_of(screener, seen)
+    data = begun(raw, start)
     basis = Basis(data.features)
-    proof = prove(basis, data, REPEATS, step)
+    proven = prove(basis, data, REPEATS, step)
     people = list(data.patients)
     positives = int(data.positive.sum())
     share = prevalence if prevalence is not None else positives / len(data)
-    guarded = guard(data.positive, raw.logits, proof.after, as_facts(seen.kept), people)
+    guarded = guard(data.positive, raw.logits, proven, as_facts(seen.kept), people)
     chosen = choose(basis.coordinates(data.features), data, np.arange(len(data)))
-    correction = _correction(basis, chosen, guarded, accept_confounding, start)
+    accepted = accept_confounding and guarded.refusal in FOR_FACTS
     everything = np.zeros(len(data), np.int64)
-    after = adjusted_auc_interval(data.positive, proof.after, everything, people)
+    before = adjusted_auc_interval(data.positive, raw.logits, everything, people)
+    correction = _correction(basis, chosen, before, guarded, accepted, start)
+    after = adjusted_auc_interval(data.positive, proven, everything, people)
     curve = learning_curve(basis, data)
     curve = (*curve, CurvePoint(len(data) * (FOLDS - 1) // FOLDS, after.value))
-    chance = np.round(probabilities(proof.after), 8)
+    chance = np.round(probabilities(proven), 8)
     row, refusal = _point(data.positive, chance, share, policy)
     refusal = guarded.refusal or refusal
-    accepted = accept_confounding and guarded.refusal in ("confounded", "incomparable")
     look = None
     if held is not None and row is not None:
         look = _final_look(labelled_of(screener, held), held, correction, row.threshold)
@@ -256,9 +255,9 @@ def adapt(
     profile = None
     if row is not None and (refusal is None or accepted):
         profile = _profile(
-            screener, name, data, seen, proof.after, row, correction, share, policy, after
+            screener, name, data, seen, proven, row, correction, share, policy, after
         )
-    before = np.round(probabilities(raw.logits * raw.slope), 8)
+    bundled = np.round(probabilities(raw.logits * raw.slope), 8)
     return Adaptation(
         name=name,
         model=f"{manifest.name} {manifest.version}",
@@ -272,21 +271,21 @@ def adapt(
         knows_patients=labels.knows_patients,
         prevalence=share,
         policy=policy,
-        before=adjusted_auc_interval(data.positive, raw.logits, everything, people),
+        before=before,
         after=after,
         guarded=guarded,
         strength=chosen.strength,
         curve=curve,
         twice=twice_as_many(curve),
-        bundled=_at(data.positive, before, screener.operating_point.threshold),
+        bundled=_at(data.positive, bundled, screener.operating_point.threshold),
         adapted=_nested_point(data, chance, share, policy, row),
-        suspicious=_suspicious(seen, proof.after),
+        suspicious=_suspicious(seen, proven),
         final_look=look,
         refusal=refusal,
         accepted_confounding=accepted,
         profile=profile,
         scores_before=raw.logits,
-        scores_after=proof.after,
+        scores_after=proven,
         positive=data.positive,
     )
 
@@ -294,8 +293,9 @@ def adapt(
 def _correction(
     basis: Basis,
     chosen: Chosen,
+    before: Estimate,
     guarded: Guarded,
-    accept_confounding: bool,
+    accepted: bool,
     start: Start | None,
 ) -> Correction:
     fit = chosen.fit
@@ -314,13 +314,12 @@ def _correction(
         bias=bias,
         weights_base64=encode_weights(weights) if len(weights) else "",
         strength=chosen.strength,
-        before=guarded.before,
+        before=before,
         gain=guarded.gain,
         within=guarded.after,
         strongest_fact=guarded.strongest,
         facts=guarded.together,
-        accepted_confounding=accept_confounding
-        and guarded.refusal in ("confounded", "incomparable"),
+        accepted_confounding=accepted,
         begun_from=start.profiles if start else (),
     )
 
@@ -354,20 +353,13 @@ def _nested_point(
         others, here = fold != k, fold == k
         found, _ = _point(data.positive[others], chance[others], prevalence, policy)
         called[here] = chance[here] >= (found or row).threshold
-    return _called(data.positive, called, row.threshold)
+    counts = confusion(data.positive, called, 1.0)
+    return AtPoint(row.threshold, counts.sensitivity, counts.specificity)
 
 
 def _at(positive: NDArray[np.int64], chance: NDArray[np.float64], threshold: float) -> AtPoint:
-    return _called(positive, chance >= threshold, threshold)
-
-
-def _called(positive: NDArray[np.int64], called: NDArray[np.bool_], threshold: float) -> AtPoint:
-    ill, healthy = positive == 1, positive == 0
-    return AtPoint(
-        threshold,
-        proportion(int((called & ill).sum()), int(ill.sum())),
-        proportion(int((~called & healthy).sum()), int(healthy.sum())),
-    )
+    counts = confusion(positive, chance, threshold)
+    return AtPoint(threshold, counts.sensitivity, counts.specificity)
 
 
 def _final_look(data: Labelled, held: Seen, correction: Correction, threshold: float) -> FinalLook:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge_runtime.adapt.film import Fact
+from edge_runtime.adapt.ridge import fit_logistic
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.statistics.adjusted import (
     adjusted_auc_difference,
@@ -32,11 +33,11 @@ if TYPE_CHECKING:
 TELLING = 0.6  # an AUC of facts alone from which on they are looked into
 _FEWEST_COMPARABLE = 0.5  # of the ill, in strata that hold enough of either kind
 _ENOUGH = 5
-_STEPS = 50
 _TRIFLE = 1e-3
 
 # Why a gain is not believed.
 CHANCE, CONFOUNDED, INCOMPARABLE = "chance", "confounded", "incomparable"
+FOR_FACTS = (CONFOUNDED, INCOMPARABLE)  # these a person may accept
 
 
 @frozen
@@ -95,8 +96,8 @@ def guard(
             told.append(scores)
     found.sort(key=lambda f: -f.auc.value)
     together, propensity = _together(positive, facts, people)
-    telling = together is not None and _tells(together)
-    telling = telling or any(_tells(f.auc) for f in found)
+    telling = together is not None and tells(together)
+    telling = telling or any(tells(f.auc) for f in found)
     if not telling or propensity is None:
         refusal = None if gain.low > 0 else CHANCE
         return Guarded(tuple(found), together, gain, False, 1.0, None, None, None, None, refusal)
@@ -129,7 +130,8 @@ def guard(
     )
 
 
-def _tells(found: Estimate) -> bool:
+def tells(found: Estimate) -> bool:
+    """Whether an AUC of facts is worth a look."""
     return found.value >= TELLING and found.low > 0.5
 
 
@@ -181,17 +183,9 @@ def _fitted(
     design: NDArray[np.float64], positive: NDArray[np.int64]
 ) -> tuple[float, NDArray[np.float64]]:
     """Log likelihood and coefficients of a logistic regression, a trifle shrunk."""
-    beta = np.zeros(design.shape[1])
-    for _ in range(_STEPS):
-        chance = 0.5 * (1 + np.tanh(design @ beta / 2))
-        slope = design.T @ (chance - positive) + _TRIFLE * beta
-        curve = (design * (chance * (1 - chance))[:, None]).T @ design
-        curve[np.diag_indices_from(curve)] += _TRIFLE
-        step = np.linalg.solve(curve, slope)
-        length = float(np.abs(step).max())
-        beta = beta - step * min(1.0, 2.0 / max(length, 1e-12))
-        if length < 1e-8:
-            break
+    films, columns = design.shape
+    penalty, nothing = np.full(columns, _TRIFLE), np.zeros(films)
+    beta = fit_logistic(design, positive, np.ones(films), nothing, penalty, np.zeros(columns))
     signed = np.where(positive == 1, design @ beta, -(design @ beta))
     likelihood = -float(np.logaddexp(0, -signed).sum()) - _TRIFLE * float(beta @ beta) / 2
     return likelihood, beta

@@ -68,8 +68,8 @@ def _from_folders(images: str) -> SiteLabels:
     return SiteLabels(tuple(found), 0, False)
 
 
-def set_aside(labels: SiteLabels, since: str) -> tuple[SiteLabels, SiteLabels]:
-    """Films before a day, and from it on; nobody's films are on both sides.
+def set_aside(labels: SiteLabels, since: str) -> tuple[SiteLabels, SiteLabels, int]:
+    """Films before a day, those from it on, and how many of people on both sides were left out.
 
     Args:
         labels: Films with dates.
@@ -85,7 +85,7 @@ def set_aside(labels: SiteLabels, since: str) -> tuple[SiteLabels, SiteLabels]:
             raise InvalidValueError(f"--holdout-since needs a date of every film; {film.path}")
         if _day(film.date, film.path) >= first:
             later.add(film.patient)
-    # A patient filmed before and after is new to neither side: those films are left out.
+    # Earlier films of patients who are set aside would teach what is then looked at.
     kept = tuple(f for f in labels.films if f.patient not in later)
     held = tuple(f for f in labels.films if f.patient in later and _day(f.date, f.path) >= first)
     if not kept or not held:
@@ -93,6 +93,7 @@ def set_aside(labels: SiteLabels, since: str) -> tuple[SiteLabels, SiteLabels]:
     return (
         SiteLabels(kept, labels.unsure, labels.knows_patients),
         SiteLabels(held, 0, labels.knows_patients),
+        len(labels.films) - len(kept) - len(held),
     )
 
 

@@ -11,12 +11,14 @@ import numpy as np
 
 from edge_runtime.adapt.adapt import Adaptation
 from edge_runtime.adapt.film import shown
+from edge_runtime.adapt.guard import tells
 from edge_runtime.adapt.text import points_of, told_fact, told_films, told_final, verdict
 from edge_runtime.records.figures import told_share
 from edge_runtime.records.heatmap import overlay_jpeg
 from edge_runtime.records.html_page import html_page
 from edge_runtime.records.messages import say
 from edge_runtime.records.record import Examination
+from edge_runtime.site.page import STYLE as SITE_STYLE
 from edge_runtime.site.plot import Plot
 from edge_runtime.statistics.metrics import roc_curve
 
@@ -24,26 +26,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MOST_FACTS = 12
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --good: #1e7e44; --bad: #c5221f }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1.5rem auto;
-  padding: 0 1rem }
-.wide { overflow-x: auto } table { border-collapse: collapse }
-td, th { border-bottom: 1px solid var(--line); padding: .2rem .6rem; text-align: right }
-td, th { white-space: nowrap; font-variant-numeric: tabular-nums }
+_STYLE = (
+    SITE_STYLE
+    + """
 td:first-child, th:first-child { text-align: left }
-.quiet { opacity: .8; font-size: .9rem }
-.big { font-size: 1.2rem; border-left: 5px solid var(--good); padding-left: .8rem }
-.refused { border-color: var(--bad) }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem }
-svg { max-width: 100%; height: auto } svg text { font: 12px system-ui, sans-serif }
-svg text { fill: currentColor }
 .bar { display: inline-block; height: .8rem; background: #1f5fa8; vertical-align: middle }
 .bar.telling { background: #c5221f }
 .films { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 1rem }
 figure { margin: 0 } figure img { width: 100%; border-radius: 4px }
 figcaption { font-size: .85rem; overflow-wrap: anywhere }
 """
+)
 
 
 def render_page(
@@ -110,7 +103,7 @@ def _facts(result: Adaptation, language: str) -> str:
         rows.insert(0, (say("adapt.together", language), result.guarded.together))
     lines = [f"<div class=wide><table><tr><th>{_text('adapt.fact', language)}</th><th>AUC</th><th>"]
     for name, found in rows:
-        telling = " telling" if found.value >= 0.6 and found.low > 0.5 else ""
+        telling = " telling" if tells(found) else ""
         width = max(0.0, (found.value - 0.5) * 20)
         told = say("report.interval", language).format(
             value=f"{found.value:.2f}", low=f"{found.low:.2f}", high=f"{found.high:.2f}"

@@ -46,15 +46,6 @@ class Chosen:
 
     fit: Fit
     strength: float | None
-    scores: NDArray[np.float64]  # (n,) of the films it was chosen on, each by a fit without it
-
-
-@frozen
-class Proof:
-    """Out-of-fold scores of every film, by fits that did not know its patient."""
-
-    before: NDArray[np.float64]  # (n,) the bundle's, slope and bias fitted likewise
-    after: NDArray[np.float64]  # (n,)
 
 
 @frozen
@@ -83,8 +74,11 @@ def choose(
     best = int(mean.argmin())
     error = (losses - losses[best]).std(axis=1) / np.sqrt(len(rows))
     place = int(np.flatnonzero(mean - mean[best] <= error)[0])
-    strength = None if place == 0 else sorted(STRENGTHS, reverse=True)[place - 1]
-    return Chosen(_path(logits, x, positive, data.slope)[place], strength, scores[place])
+    if place == 0:
+        return Chosen(fit_scale(logits, positive, data.slope), None)
+    strength = sorted(STRENGTHS, reverse=True)[place - 1]
+    (fit,) = fit_ridge(logits, x, positive, data.slope, [strength])
+    return Chosen(fit, strength)
 
 
 def _path(
@@ -95,8 +89,8 @@ def _path(
 
 def prove(
     basis: Basis, data: Labelled, repeats: int = REPEATS, step: Callable[[], object] = lambda: None
-) -> Proof:
-    """Out-of-fold scores, the mean of several divisions of the patients.
+) -> NDArray[np.float64]:
+    """(n,) scores of films by fits that did not know their patients, the mean of several divisions.
 
     Args:
         basis: Of these films' features; it does not look at labels.
@@ -105,17 +99,15 @@ def prove(
         step: Called after each fold.
     """
     coordinates = basis.coordinates(data.features)
-    before, after = np.zeros(len(data)), np.zeros(len(data))
+    scores = np.zeros(len(data))
     for repeat in range(repeats):
         fold = folds_of(data.patients, data.positive, FOLDS, 1000 + repeat)
         for k in range(FOLDS):
             train, test = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
             chosen = choose(coordinates, data, train, seed=repeat)
-            after[test] += chosen.fit.scores(data.logits[test], coordinates[test])
-            scaled = fit_scale(data.logits[train], data.positive[train], data.slope)
-            before[test] += scaled.scores(data.logits[test], coordinates[test])
+            scores[test] += chosen.fit.scores(data.logits[test], coordinates[test])
             step()
-    return Proof(before / repeats, after / repeats)
+    return scores / repeats
 
 
 def learning_curve(basis: Basis, data: Labelled) -> tuple[CurvePoint, ...]:

@@ -61,16 +61,13 @@ class Basis:
         deviation = spread.std(axis=0)
         self.scale = np.maximum(deviation, max(float(np.median(deviation)), 1e-12))
         spread = spread / self.scale
-        if len(spread) < spread.shape[1]:  # the smaller of the two squares
-            values, vectors = np.linalg.eigh(spread @ spread.T)
-            order = np.argsort(values)[::-1][:directions]
-            kept = order[values[order] > values[order[0]] * 1e-9]
-            axes = spread.T @ vectors[:, kept] / np.sqrt(values[kept])
-        else:
-            values, vectors = np.linalg.eigh(spread.T @ spread)
-            order = np.argsort(values)[::-1][:directions]
-            kept = order[values[order] > values[order[0]] * 1e-9]
-            axes = vectors[:, kept]
+        few = len(spread) < spread.shape[1]  # the smaller of the two squares
+        values, vectors = np.linalg.eigh(spread @ spread.T if few else spread.T @ spread)
+        order = np.argsort(values)[::-1][:directions]
+        kept = order[values[order] > values[order[0]] * 1e-9]
+        axes = vectors[:, kept]
+        if few:
+            axes = spread.T @ axes / np.sqrt(values[kept])
         # The sign of an eigenvector is the library's whim; profiles shall not depend on it.
         signs = np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
         self.axes = axes * signs
@@ -97,7 +94,8 @@ def fit_scale(logits: NDArray[np.float64], positive: NDArray[np.int64], slope: f
     design = np.column_stack([logits, np.ones(len(logits))])
     unit = 1 / max(float(np.std(logits)), 1e-6)  # of the slope's prior deviation
     penalty = np.array([_SLOPE_PRIOR / unit**2, 0.0])
-    found = _newton(design, positive, np.zeros(len(logits)), penalty, np.array([slope, 0.0]))
+    offset, centre = np.zeros(len(logits)), np.array([slope, 0.0])
+    found = fit_logistic(design, positive, balance(positive), offset, penalty, centre)
     return Fit(max(float(found[0]), 0.0), float(found[1]), ())
 
 
@@ -112,10 +110,11 @@ def fit_ridge(
     scaled = fit_scale(logits, positive, slope)
     design = np.column_stack([coordinates, np.ones(len(logits))])
     offset = scaled.slope * logits
+    weight = balance(positive)
     fits, start = [], np.append(np.zeros(coordinates.shape[1]), scaled.bias)
     for strength in sorted(strengths, reverse=True):
         penalty = np.append(np.full(coordinates.shape[1], strength), 0.0)
-        start = _newton(design, positive, offset, penalty, np.zeros(len(start)), start)
+        start = fit_logistic(design, positive, weight, offset, penalty, np.zeros(len(start)), start)
         fits.append(Fit(scaled.slope, float(start[-1]), tuple(start[:-1].tolist())))
     return fits
 
@@ -132,16 +131,26 @@ def balance(positive: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.where(positive == 1, 0.5 / share, 0.5 / (1 - share))
 
 
-def _newton(
+def fit_logistic(
     design: NDArray[np.float64],
     positive: NDArray[np.int64],
+    weight: NDArray[np.float64],
     offset: NDArray[np.float64],
     penalty: NDArray[np.float64],
     centre: NDArray[np.float64],
     start: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """The minimum of the weighted log loss plus penalty * (beta - centre)^2 / 2."""
-    weight = balance(positive)
+    """The (k,) minimum of the weighted log loss plus penalty * (beta - centre)^2 / 2.
+
+    Args:
+        design: (n, k).
+        positive: (n,) of 0 and 1.
+        weight: (n,) of each film's loss.
+        offset: (n,) added to every score.
+        penalty: (k,).
+        centre: (k,) what the penalty draws to.
+        start: (k,) where to begin; by default at the centre.
+    """
     beta = centre.copy() if start is None else start.copy()
 
     def loss(at: NDArray[np.float64]) -> float:

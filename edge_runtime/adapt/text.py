@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from edge_runtime.adapt.adapt import Adaptation, AtPoint
+from edge_runtime.adapt.adapt import HOLDOUT, Adaptation, AtPoint
+from edge_runtime.adapt.guard import CONFOUNDED
 from edge_runtime.records.messages import catalogue, say
+from edge_runtime.records.output import printable
 from edge_runtime.site.page import told_policy
 from edge_runtime.site.thresholds import Policy
 
@@ -11,8 +13,8 @@ from edge_runtime.site.thresholds import Policy
 def verdict(result: Adaptation, language: str) -> list[str]:
     """What came of it and why, the refusal first; a sentence each."""
     guarded = result.guarded
-    gain = guarded.gain_within if result.refusal == "confounded" else guarded.gain
-    if result.refusal == "holdout" and result.final_look:
+    gain = guarded.gain_within if result.refusal == CONFOUNDED else guarded.gain
+    if result.refusal == HOLDOUT and result.final_look:
         gain = result.final_look.gain
     told = say(f"adapt.{result.refusal or 'helps'}", language).format(
         before=f"{result.before:.3f}",
@@ -103,7 +105,7 @@ def render_text(result: Adaptation) -> str:
         lines += ["", f"{say('adapt.suspicious', 'en')}:"]
         for s in result.suspicious:
             told = say("adapt.label", "en").format(label=int(s.positive), chance=f"{s.chance:.3f}")
-            lines.append(f"  {s.path}: {told}")
+            lines.append(printable(f"  {s.path}: {told}"))
     return "\n".join(lines) + "\n"
 
 

@@ -69,7 +69,7 @@ def examine_unlabelled(screener: Screener, folder: str, workers: int) -> Unlabel
         InvalidValueError: Too few films, a bundle without a reference, or of several findings.
     """
     manifest = screener.bundle.manifest
-    if manifest.reference is None or manifest.findings or len(manifest.labels) > 2:
+    if manifest.reference is None or not manifest.tells_one_score:
         raise InvalidValueError(
             "a share needs a model of one score whose validation scores are in its bundle"
         )

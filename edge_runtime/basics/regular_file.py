@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import BinaryIO
 
 # Not blocking: opening a pipe would wait for somebody to write into it.
 _READ_ONLY = (
@@ -27,12 +28,9 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
         ValueError: No path at all.
         TooLargeError: More than `most` bytes.
     """
-    # Looked at first: some devices do something when they are opened.
-    _check(os.stat(path), path)
-    descriptor = os.open(path, _READ_ONLY)
+    descriptor = _opened(path)
     try:
         status = os.fstat(descriptor)
-        _check(status, path)
         if status.st_size > most:
             raise TooLargeError(f"{status.st_size} bytes is more than the limit of {most}")
         data = os.read(descriptor, status.st_size)
@@ -44,6 +42,28 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
         return data
     finally:
         os.close(descriptor)
+
+
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """A regular file, to be read.
+
+    Raises:
+        OSError: As for `read_regular`.
+        ValueError: No path at all.
+    """
+    return os.fdopen(_opened(path), "rb")
+
+
+def _opened(path: str | os.PathLike[str]) -> int:
+    # Looked at first: some devices do something when they are opened.
+    _check(os.stat(path), path)
+    descriptor = os.open(path, _READ_ONLY)
+    try:
+        _check(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _check(status: os.stat_result, path: str | os.PathLike[str]) -> None:

@@ -174,6 +174,11 @@ class Manifest:
     positive: str = PNEUMONIA  # what a film is called that is not normal: pneumonia | abnormal
     findings: tuple[Finding, ...] = ()  # labels after the first, where `positive` is "abnormal"
 
+    @property
+    def tells_one_score(self) -> bool:
+        """Whether a film gets one probability and no findings beside it."""
+        return not self.findings and len(self.labels) == 2
+
     def operating_point(
         self, name: str | None = None, population: str | None = None
     ) -> OperatingPoint:

@@ -10,6 +10,7 @@ from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.parse import at, from_mapping, read_document, to_mapping
 from edge_runtime.bundle.correction import Correction
+from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.operating_point import OF_BUNDLES, OperatingPoint
 from edge_runtime.judge.reference import Reference
@@ -87,6 +88,17 @@ class SiteProfile:
                 f"{engine_family} score a little differently, {self._again} again or use that "
                 "engine"
             )
+
+    def check_corrects(self, manifest: Manifest) -> None:
+        """Raise InvalidValueError unless its correction, where it has one, fits the model."""
+        if self.correction is None:
+            return
+        if not manifest.tells_one_score:
+            raise InvalidValueError(
+                f"the site profile {self.name!r} corrects one score, and this model tells several "
+                "findings"
+            )
+        self.correction.check(manifest.outputs.features)
 
     @property
     def sha256(self) -> str:

@@ -101,7 +101,9 @@ def run(arguments: argparse.Namespace) -> int:
         aside = read_site_labels(arguments.images, arguments.holdout)
         _check_apart(labels.films, aside.films, arguments.holdout)
     elif arguments.holdout_since:
-        labels, aside = set_aside(labels, arguments.holdout_since)
+        labels, aside, both = set_aside(labels, arguments.holdout_since)
+        if both:
+            tell(f"{both} films left out: earlier ones of patients whose later films are set aside")
     screener = load_screener(arguments, parallel=workers)
     start = None
     if arguments.begin_from:

@@ -61,12 +61,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _collect(arguments: argparse.Namespace) -> int:
     from edge_runtime.fleet.collect import collect
+    from edge_runtime.records.output import printable
 
     if not arguments.folders:
         raise InvalidValueError("collect: name the folders of audit logs")
     found = collect(arguments.folders, arguments.store)
     for box, why in found.refused:
-        tell(f"REFUSED {box}: {why}")
+        tell(printable(f"REFUSED {box}: {why}"))
     print(f"{len(found.boxes)} boxes, {found.days} days; {len(found.refused)} refused")
     return 1 if found.refused else 0
 

@@ -8,15 +8,17 @@ ended is looked for, by its number and hash.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from edge_runtime.basics.files import hold
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.fleet.days import Day, days_of
 from edge_runtime.fleet.store import Box, read_boxes, read_days, write_store
+from edge_runtime.images.inputs import Input
 from edge_runtime.records.audit_check import verify_log
-from edge_runtime.records.audit_log import read_log
+from edge_runtime.records.audit_log import digest_of, read_log
 
 _DEEPEST = 3  # folders below what is named
 
@@ -46,7 +48,7 @@ def find_logs(folders: Sequence[str]) -> list[tuple[str, str]]:
             name = os.path.basename(path)
             if name in ("audit", "log") and os.path.dirname(path):
                 name = os.path.basename(os.path.dirname(path)) or name
-            found.append((name, path))
+            found.append((Input(name).source, path))
     names = [name for name, _ in found]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -107,11 +109,17 @@ def _collect(logs: Sequence[tuple[str, str]], store: str, step: Callable[[], obj
             taken[name], known[name] = days, box
         step()
     if taken:
-        # A log that drops its oldest files keeps its later days; what it dropped stays here.
-        first = {name: min((d.date for d in days), default="9999") for name, days in taken.items()}
-        older = [d for d in kept if d.box not in taken or d.date < first[d.box]]
-        write_store(store, [*older, *(d for days in taken.values() for d in days)], known.values())
+        merged = {_key(day): day for day in kept}
+        for day in (d for days in taken.values() for d in days):
+            # A log that dropped its oldest files holds only a part of its first day.
+            if _key(day) not in merged or day.results >= merged[_key(day)].results:
+                merged[_key(day)] = day
+        write_store(store, list(merged.values()), known.values())
     return Collected(tuple(sorted(taken)), sum(map(len, taken.values())), tuple(refused))
+
+
+def _key(day: Day) -> tuple[str, ...]:
+    return day.box, day.date, day.bundle, day.engine, day.site
 
 
 def _take(name: str, path: str, before: Box | None) -> tuple[list[Day], Box]:
@@ -120,27 +128,42 @@ def _take(name: str, path: str, before: Box | None) -> tuple[list[Day], Box]:
         raise InvalidValueError(f"the log is not whole ({len(problems)} places): {problems[0]}")
     if not count:
         raise InvalidValueError("the log is empty")
-    met = before is None
-    last_n, last_hash, first_n = 0, "", 0
-    entries = []
-    for entry in read_log(path):
-        n, digest = int(entry["n"]), str(entry["hash"])
-        first_n = first_n or n
-        last_n, last_hash = n, digest
-        met = met or (before is not None and n == before.last_n and digest == before.last_hash)
-        entries.append(entry)
-    if before is not None and not met:
-        if first_n > before.last_n:
+    followed = _Followed(before)
+    days = days_of(name, followed.entries(path))
+    if before is not None and not followed.met:
+        if followed.first > before.last_n:
             raise InvalidValueError(
-                f"entries {before.last_n + 1} to {first_n - 1} were never collected, and the log "
-                "no longer holds them: collect more often, or keep more files (--audit-keep)"
+                f"entries {before.last_n + 1} to {followed.first - 1} were never collected, and "
+                "the log holds them no longer: collect more often, or keep more files (--audit-keep)"
             )
         raise InvalidValueError(
             f"it is not the log that was collected before: entry {before.last_n} is another, or "
             "gone; a new log of a new box needs a new name"
         )
-    days = days_of(name, entries)
-    if days and first_n > 1:
-        # The first day that is left may have lost its beginning.
-        days = [d for d in days if d.date > days[0].date] if before is not None else days
-    return days, Box(name, last_n, last_hash)
+    return days, Box(name, followed.last_n, followed.last_hash)
+
+
+class _Followed:
+    """The entries of a log one after the other, and where the last collection ended among them."""
+
+    def __init__(self, before: Box | None) -> None:
+        self._before = before
+        self.met = before is None
+        self.first = self.last_n = 0
+        self.last_hash = ""
+
+    def entries(self, path: str) -> Iterator[dict[str, Any]]:
+        for entry in read_log(path):
+            self.last_n, self.last_hash = int(entry["n"]), str(entry["hash"])
+            self.first = self.first or self.last_n
+            if not self.met and self._before is not None:
+                self.met = _is_or_follows(entry, self._before)
+            yield entry
+
+
+def _is_or_follows(entry: Mapping[str, Any], box: Box) -> bool:
+    """Whether it is the last entry that was collected, or linked to it."""
+    if entry["n"] == box.last_n:
+        return bool(entry["hash"] == box.last_hash)
+    rest = {key: value for key, value in entry.items() if key != "hash"}
+    return bool(entry["n"] == box.last_n + 1 and digest_of(box.last_hash, rest) == entry["hash"])

@@ -6,7 +6,7 @@ A day's scores and feature distances are kept as histograms; logs of years becom
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def days_of(box: str, entries: Iterable[Mapping[str, Any]]) -> list[Day]:
         box: What the box is called.
         entries: Of its audit log; results alone are looked at.
     """
-    groups: dict[tuple[str, str, str, str], dict[str, Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str, str, str], dict[str, _Told]] = {}
     for number, entry in enumerate(entries):
         if entry.get("event") != "result":
             continue
@@ -57,14 +57,28 @@ def days_of(box: str, entries: Iterable[Mapping[str, Any]]) -> list[Day]:
             str(entry.get("site") or ""),
         )
         image = entry.get("image") or f"unread {number}"
-        groups.setdefault(key, {})[str(image)] = entry
+        groups.setdefault(key, {})[str(image)] = _Told(
+            entry.get("status"),
+            entry.get("decision"),
+            _number(entry.get("probability")),
+            _number(entry.get("ood_score")),
+        )
     return [_day(box, key, list(held.values())) for key, held in sorted(groups.items())]
 
 
-def _day(box: str, key: tuple[str, str, str, str], entries: list[Mapping[str, Any]]) -> Day:
-    decisions = [entry.get("decision") for entry in entries]
-    scores = [log_odds(p) for e in entries if (p := _number(e.get("probability"))) is not None]
-    distances = [d for e in entries if (d := _number(e.get("ood_score"))) is not None]
+class _Told(NamedTuple):
+    """What is counted of one result."""
+
+    status: object
+    decision: object
+    probability: float | None
+    distance: float | None
+
+
+def _day(box: str, key: tuple[str, str, str, str], entries: list[_Told]) -> Day:
+    decisions = [entry.decision for entry in entries]
+    scores = [log_odds(e.probability) for e in entries if e.probability is not None]
+    distances = [e.distance for e in entries if e.distance is not None]
     return Day(
         box,
         *key,
@@ -72,8 +86,8 @@ def _day(box: str, key: tuple[str, str, str, str], entries: list[Mapping[str, An
         positive=sum(d not in (None, "normal", "uncertain") for d in decisions),
         uncertain=decisions.count("uncertain"),
         normal=decisions.count("normal"),
-        rejected=sum(e.get("status") == "rejected" for e in entries),
-        errors=sum(e.get("status") == "error" for e in entries),
+        rejected=sum(e.status == "rejected" for e in entries),
+        errors=sum(e.status == "error" for e in entries),
         scores=histogram(scores, SCORE_EDGES),
         distances=histogram(distances, DISTANCE_EDGES),
     )

@@ -9,6 +9,7 @@ from edge_runtime.fleet.changes import ALPHA, RECENT, BoxReport, Change
 from edge_runtime.records.figures import told_share
 from edge_runtime.records.html_page import html_page
 from edge_runtime.records.messages import say
+from edge_runtime.records.output import printable
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.odds import probability
 
@@ -40,7 +41,7 @@ def render_text(boxes: Sequence[BoxReport]) -> str:
         shares = (box.positive, box.uncertain, box.rejected)
         told = " ".join(f"{'–' if s is None else f'{s.value:.1%}':>9}" for s in shares)
         words = "; ".join(sentences(box, "en"))
-        lines.append(f"{box.box[:20]:20} {box.films:7} {box.last:>10} {told}  {words}")
+        lines.append(printable(f"{box.box[:20]:20} {box.films:7} {box.last:>10} {told}  {words}"))
     return "\n".join(lines) + "\n"
 
 

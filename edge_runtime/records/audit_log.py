@@ -30,6 +30,7 @@ from typing import Any
 
 from edge_runtime.basics.files import APPEND, hold, write_whole
 from edge_runtime.basics.frozen import frozen
+from edge_runtime.basics.regular_file import TooLargeError, open_regular, read_regular
 from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.records.record import Record
@@ -38,6 +39,7 @@ SCHEMA = "cxr-edge/audit/1"
 GENESIS = "0" * 64
 _NAME = re.compile(r"audit-(\d{6})\.jsonl")
 HEAD = "head.json"
+_LONGEST_LINE = 1_000_000  # bytes; entries have some hundred
 
 
 class AuditError(CxrEdgeError):
@@ -243,8 +245,10 @@ def read_log(folder: str) -> Iterator[dict[str, Any]]:
 
 def read_head(folder: str) -> Position:
     """The last entry by head.json; OSError, ValueError, KeyError or TypeError where damaged."""
-    with open(os.path.join(folder, HEAD), encoding="utf-8") as file:
-        head = json.load(file)
+    try:
+        head = json.loads(read_regular(os.path.join(folder, HEAD), _LONGEST_LINE))
+    except TooLargeError as error:
+        raise ValueError(str(error)) from error
     if head["schema"] != SCHEMA or not isinstance(head["n"], int):
         raise ValueError
     return Position(head["n"], str(head["hash"]))
@@ -257,8 +261,15 @@ def lines_of(folder: str) -> Iterator[tuple[str, int, bytes]]:
         raise InvalidValueError(f"{folder} holds no audit log")
     for number in numbers:
         name = f"audit-{number:06}.jsonl"
-        with open(os.path.join(folder, name), "rb") as file:
-            for i, line in enumerate(file, 1):
+        try:
+            file = open_regular(os.path.join(folder, name))
+        except OSError as error:
+            raise InvalidValueError(f"{folder}/{name}: {error.strerror or error}") from error
+        with file:
+            # What is longer comes in pieces, which are no entries.
+            i = 0
+            while line := file.readline(_LONGEST_LINE):
+                i += 1
                 if line.endswith(b"\n") or number != numbers[-1]:
                     yield name, i, line
 

@@ -18,7 +18,7 @@ from edge_runtime.site.thresholds import Policy
 from edge_runtime.statistics.estimates import Estimate
 
 _MOST_SHOWN = 15  # thresholds in the page's table
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --line: #8886; --good: #1e7e44; --bad: #c5221f }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 1.5rem auto;
   padding: 0 1rem }
@@ -81,7 +81,7 @@ def render_page(result: SiteCalibration, table: str, language: str = "en") -> st
         _table(list(result.bundled), None, language),
         _strata(result, language),
     ]
-    return html_page(title, "\n".join(parts), _STYLE, language)
+    return html_page(title, "\n".join(parts), STYLE, language)
 
 
 def whole_table(result: SiteCalibration, language: str = "en") -> str:

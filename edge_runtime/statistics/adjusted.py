@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -101,12 +101,13 @@ def adjusted_auc_interval(
     seed: int = 0,
 ) -> Estimate:
     """The same with its 95 % percentile bootstrap interval; whole patients are drawn."""
-    values = [
-        adjusted_auc(positive[drawn], scores[drawn], strata[drawn])
-        for drawn in _draws(positive, strata, patients, resamples, seed)
-    ]
+    found, values = _bootstrap(
+        lambda rows: adjusted_auc(positive[rows], scores[rows], strata[rows]),
+        _draws(positive, strata, patients, resamples, seed),
+        len(positive),
+    )
     low, high = np.percentile(values, [2.5, 97.5])
-    return Estimate(adjusted_auc(positive, scores, strata), float(low), float(high))
+    return Estimate(found, float(low), float(high))
 
 
 def adjusted_auc_difference(
@@ -119,19 +120,27 @@ def adjusted_auc_difference(
     seed: int = 0,
 ) -> PairedDifference:
     """Adjusted AUC of b minus that of a; interval and p-value by the same bootstrap, paired."""
-
-    def difference(drawn: NDArray[np.int64]) -> float:
-        label, within = positive[drawn], strata[drawn]
-        return adjusted_auc(label, scores_b[drawn], within) - adjusted_auc(
-            label, scores_a[drawn], within
-        )
-
-    values = [difference(d) for d in _draws(positive, strata, patients, resamples, seed)]
+    found, values = _bootstrap(
+        lambda rows: (
+            adjusted_auc(positive[rows], scores_b[rows], strata[rows])
+            - adjusted_auc(positive[rows], scores_a[rows], strata[rows])
+        ),
+        _draws(positive, strata, patients, resamples, seed),
+        len(positive),
+    )
     low, high = np.percentile(values, [2.5, 97.5])
-    found = difference(np.arange(len(positive)))
     error = float(np.std(values))
     p_value = math.erfc(abs(found) / error / math.sqrt(2)) if error > 0 else 1.0
     return PairedDifference(found, float(low), float(high), p_value)
+
+
+def _bootstrap(
+    statistic: Callable[[NDArray[np.int64]], float],
+    draws: Iterator[NDArray[np.int64]],
+    films: int,
+) -> tuple[float, list[float]]:
+    """A statistic of all films, and of each draw of them."""
+    return statistic(np.arange(films)), [statistic(rows) for rows in draws]
 
 
 def _draws(

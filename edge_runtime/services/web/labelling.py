@@ -19,7 +19,8 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from edge_runtime.basics.files import write_whole
+from edge_runtime.basics.files import hold, write_whole
+from edge_runtime.basics.regular_file import TooLargeError, read_regular
 from edge_runtime.errors import CxrEdgeError, InvalidValueError
 from edge_runtime.images.file import read_file
 from edge_runtime.images.grey import read_grey
@@ -30,6 +31,7 @@ LABELS = ("1", "0", "?", "")
 COLUMNS = ("file", "label")
 _SHOWN = 1400  # pixels of the longer side
 _MOST_FILMS = 100_000
+_MOST_BYTES = 64_000_000  # of the labels
 
 
 class LabelError(CxrEdgeError):
@@ -53,6 +55,7 @@ class LabelDesk:
             raise InvalidValueError(f"--label {folder}: there is no such folder")
         self.file = file or os.path.join(folder, "labels.csv")
         self._folder, self._lock = folder, threading.Lock()
+        self._held: int | None = None  # the lock file's descriptor, from the first label on
         names: list[str] = []
         for item in find_inputs([folder], [self.file]):
             if item.error is None and not item.path.endswith(".csv"):
@@ -73,17 +76,16 @@ class LabelDesk:
         if not os.path.exists(self.file):
             return {}
         try:
-            with open(self.file, encoding="utf-8-sig", newline="") as file:
-                reader = csv.DictReader(file)
-                if not set(COLUMNS) <= set(reader.fieldnames or ()):
-                    raise InvalidValueError(
-                        f"{self.file} has no columns {' and '.join(COLUMNS)}; name another file "
-                        "with --labels"
-                    )
-                rows = {row["file"]: {k: v or "" for k, v in row.items() if k} for row in reader}
-        except (OSError, ValueError, csv.Error) as error:
+            text = read_regular(self.file, _MOST_BYTES).decode("utf-8-sig", "surrogateescape")
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            if not set(COLUMNS) <= set(reader.fieldnames or ()):
+                raise InvalidValueError(
+                    f"{self.file} has no columns {' and '.join(COLUMNS)}; name another file "
+                    "with --labels"
+                )
+            return {row["file"]: {k: v or "" for k, v in row.items() if k} for row in reader}
+        except (OSError, ValueError, csv.Error, TooLargeError) as error:
             raise InvalidValueError(f"{self.file}: {error}") from error
-        return rows
 
     def state(self) -> dict[str, Any]:
         """What the page asks for first."""
@@ -103,6 +105,7 @@ class LabelDesk:
             raise InvalidValueError(f"a label is one of {', '.join(map(repr, LABELS))}")
         name = self._name(number)
         with self._lock:
+            self._hold()
             rows = dict(self._rows)
             kept = {key: value for key, value in rows.get(name, {}).items() if key != "label"}
             if label or any(v for k, v in kept.items() if k != "file"):
@@ -114,6 +117,30 @@ class LabelDesk:
             except OSError as error:
                 raise LabelError(f"{self.file} cannot be written: {error.strerror}") from error
             self._rows = rows
+
+    def _hold(self) -> None:
+        """Be the only process that writes the labels, from now on.
+
+        Raises:
+            LabelError: Another one writes them, or the lock file cannot be made.
+        """
+        if self._held is not None:
+            return
+        folder, name = os.path.split(self.file)
+        try:
+            # Hidden, so that it is nobody's film.
+            self._held = hold(os.path.join(folder, f".{name}.lock"))
+        except OSError as error:
+            raise LabelError(f"{self.file} cannot be written: {error.strerror}") from error
+        if self._held is None:
+            raise LabelError(f"{self.file} is being written by another process; end that one first")
+        self._rows = self._read()  # what the one before wrote since we looked
+
+    def close(self) -> None:
+        """Let another process label."""
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
     def film(self, number: int) -> bytes:
         """The film as JPEG.

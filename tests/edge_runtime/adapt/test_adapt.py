@@ -79,16 +79,20 @@ def test_a_site_is_learned_and_every_verb_says_so(
     profile = load_profile(adapted)
     assert profile.correction is not None and profile.correction.gain is not None
     assert profile.correction.gain.low > 0 and profile.auc is not None
+    # Both of all films: the gain is what lies between them.
+    before = profile.correction.before
+    assert before is not None
+    assert profile.auc.value - before.value == pytest.approx(profile.correction.gain.difference)
     assert profile.auc.value > 0.8
     screener = Screener.load("tiny", site=adapted)
     plain = Screener.load("tiny")
     data = film(1000, True)
-    ill, before = screener.examine(data), plain.examine(data)
+    ill, bundled = screener.examine(data), plain.examine(data)
     normal = screener.screen(film(1000, False))
     assert ill.record.probability > normal.probability
-    assert ill.record.site == profile.sha256 and before.record.site is None
+    assert ill.record.site == profile.sha256 and bundled.record.site is None
     # The bundle's own score is what adapting again starts from.
-    assert ill.logit == before.logit and ill.features is not None
+    assert ill.logit == bundled.logit and ill.features is not None
     corrected = profile.correction.apply(ill.logit, ill.features)
     assert ill.record.probability == pytest.approx(1 / (1 + np.exp(-corrected)), abs=1e-8)
     out = site / "out.jsonl"
@@ -159,7 +163,8 @@ def test_films_set_aside_are_looked_at_last(site: Path, capsys: pytest.CaptureFi
     assert main(arguments) in (0, 1)  # too few of them to be sure of a gain
     assert "Set aside before anything was fitted: 30 films" in capsys.readouterr().out
     labels = read_site_labels(str(site), str(site / "labels.csv"))
-    before, after = set_aside(labels, "2026-03-01")
+    before, after, both = set_aside(labels, "2026-03-01")
+    assert len(before.films) + len(after.films) + both == len(labels.films)
     assert not {f.patient for f in before.films} & {f.patient for f in after.films}
     for since in ("2030-01-01", "1999-01-01", "yesterday"):
         with pytest.raises(InvalidValueError, match="holdout-since"):
@@ -358,7 +363,7 @@ def test_films_that_are_all_alike_teach_nothing_and_break_nothing() -> None:
     )
     basis = Basis(data.features)
     chosen = choose(basis.coordinates(data.features), data, np.arange(80))
-    assert np.isfinite(prove(basis, data, 1).after).all() and np.isfinite(chosen.fit.bias)
+    assert np.isfinite(prove(basis, data, 1)).all() and np.isfinite(chosen.fit.bias)
 
 
 def test_a_site_begins_from_what_others_learned(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -232,3 +233,41 @@ def test_pages_in_every_language(tmp_path: Path) -> None:
     out = tmp_path / "fleet.html"
     assert main(["fleet", "report", "--store", store, "--output", str(out)]) == 1
     assert "box 002" in out.read_text(encoding="utf-8")
+
+
+def test_what_a_stick_can_hold_makes_nothing_wait_and_no_terminal_obey(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A pipe in place of a log or its head, a line without end, names that are commands."""
+    store, usb = str(tmp_path / "store"), tmp_path / "usb"
+    write_log(usb / "good", range(12))
+    (usb / "pipe").mkdir()
+    os.mkfifo(usb / "pipe" / "audit-000001.jsonl")
+    write_log(usb / "head", range(20, 32))
+    (usb / "head" / "head.json").unlink()
+    os.mkfifo(usb / "head" / "head.json")
+    (usb / "endless").mkdir()
+    with open(usb / "endless" / "audit-000001.jsonl", "wb") as file:
+        file.truncate(40_000_000)
+    evil = usb / "\x1b[2J\udcff"
+    write_log(evil, range(40, 52))
+    (evil / "head.json").write_text("{}")
+    assert main(["fleet", "collect", str(usb), "--store", store]) == 1
+    told = capsys.readouterr()
+    assert "1 boxes, 1 days; 4 refused" in told.out and "\x1b" not in told.err
+    for box in ("pipe", "head", "endless", r"\x1b[2J\xff"):
+        assert f"REFUSED {box}: " in told.err
+    assert [day.box for day in read_days(store)] == ["good"]
+
+
+def test_a_first_day_that_lost_its_beginning_takes_nothing_back(tmp_path: Path) -> None:
+    store, log = str(tmp_path / "store"), tmp_path / "box" / "audit"
+    options = {"max_file_bytes": 4000, "keep_files": 4}
+    total = 0
+    for step in range(12):  # all on one day, in a log that forgets it
+        write_log(log, range(step * 5, step * 5 + 5), **options)
+        assert collect([str(log)], store).refused == ()
+        (day,) = read_days(store)
+        assert day.results >= total
+        total = day.results
+    assert total >= 20

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -159,3 +160,22 @@ def test_by_keys_in_a_browser(browser: Any, server: str, folder: Path) -> None:
         wide = page.evaluate("document.documentElement.scrollWidth")
         assert wide <= width and not faults
         page.close()
+
+
+def test_two_that_label_at_once_lose_nothing(folder: Path, tmp_path: Path) -> None:
+    file = str(tmp_path / "l.csv")
+    one, two = LabelDesk(str(folder), file), LabelDesk(str(folder), file)
+    one.label(0, "1")
+    with pytest.raises(LabelError, match="another process"):
+        two.label(1, "0")
+    one.close()
+    two.label(1, "0")  # with what the other wrote
+    assert two.state()["labels"][:2] == ["1", "0"]
+    assert LabelDesk(str(folder), file).state()["labels"][:2] == ["1", "0"]
+    two.close()
+
+
+def test_a_pipe_in_place_of_the_labels_makes_nobody_wait(folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "l.csv")
+    with pytest.raises(InvalidValueError, match="not a regular file"):
+        LabelDesk(str(folder), str(tmp_path / "l.csv"))
