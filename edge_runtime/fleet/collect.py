@@ -134,7 +134,7 @@ def _take(name: str, path: str, before: Box | None) -> tuple[list[Day], Box]:
         if followed.first > before.last_n:
             raise InvalidValueError(
                 f"entries {before.last_n + 1} to {followed.first - 1} were never collected, and "
-                "the log holds them no longer: collect more often, or keep more files (--audit-keep)"
+                "the log holds them no longer: collect more often, or keep more (--audit-keep)"
             )
         raise InvalidValueError(
             f"it is not the log that was collected before: entry {before.last_n} is another, or "
