@@ -18,6 +18,22 @@ from edge_runtime.images.phantom import phantom_jpeg
 from tests.conftest import ROOT
 
 
+@pytest.fixture(autouse=True)
+def sockets_of_pynetdicom_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a connection that the peer ended, pynetdicom (3.0) leaves the socket to the collector,
+    whose warning would then fail whatever test it interrupts."""
+    from pynetdicom import transport
+
+    original = transport.AssociationSocket._shutdown_socket
+
+    def shut_down_and_close(self: Any) -> None:
+        original(self)
+        if self.socket is not None:
+            self.socket.close()
+
+    monkeypatch.setattr(transport.AssociationSocket, "_shutdown_socket", shut_down_and_close)
+
+
 @contextlib.contextmanager
 def running(*arguments: object, ready: bool = True) -> Iterator[subprocess.Popen[str]]:
     """`cxr-edge ARGUMENTS --log-json`, waited for until it says that it is ready."""

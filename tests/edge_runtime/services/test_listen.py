@@ -274,8 +274,6 @@ def test_what_cannot_be_delivered_waits_in_the_spool(tmp_path: Path) -> None:
     assert len(set(received)) == 2 and any("refused" in text for text in problems)
 
 
-# The client's half of a connection that was cut is pynetdicom's to close, and it does not.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_peer_cannot_make_it_hold_much(tmp_path: Path) -> None:
     """Lengths that lie, and an object without end: the association ends, memory stays small."""
     import socket
