@@ -21,7 +21,8 @@ from tests.conftest import ROOT
 @pytest.fixture(autouse=True)
 def sockets_of_pynetdicom_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a connection that the peer ended, pynetdicom (3.0) leaves the socket to the collector,
-    whose warning would then fail whatever test it interrupts."""
+    whose warning would then fail whatever test it interrupts.
+    """
     from pynetdicom import transport
 
     original = transport.AssociationSocket._shutdown_socket
