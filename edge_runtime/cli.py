@@ -47,6 +47,10 @@ VERBS = {
         "edge_runtime.commands.fleet",
         "many boxes on one page, from their audit logs; which of them changed",
     ),
+    "archive": (
+        "edge_runtime.commands.archive",
+        "whole archives, by Ray into Parquet; and what one holds on one page",
+    ),
     "bench": (
         "edge_runtime.commands.bench",
         "latency, throughput, cold start and memory on this machine",

@@ -354,7 +354,7 @@ class Screener:
         maps = self._finding_maps(outputs)
         return Examination(
             record, pixels, evidence, stages, self._evidence_floor, aspect, maps, outputs.features,
-            logit,
+            logit, facts,
         )  # fmt: skip
 
     def _take(self, profile: SiteProfile) -> None:

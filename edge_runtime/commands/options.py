@@ -111,11 +111,16 @@ def add_force_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def set_file_mode(mode: int) -> None:
+    """Give these permissions to files that are made from now on."""
+    searchable = (mode & 0o444) >> 2  # who may read a file may enter its folder
+    os.umask(0o777 & ~(mode | searchable))
+
+
 def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
     """A screener from the options of a verb; files that are made from now on follow --mode."""
     if (mode := getattr(arguments, "mode", None)) is not None:
-        searchable = (mode & 0o444) >> 2  # who may read a file may enter its folder
-        os.umask(0o777 & ~(mode | searchable))
+        set_file_mode(mode)
     screener = Screener.load(
         arguments.bundle,
         engine=arguments.engine,

@@ -14,14 +14,13 @@ from edge_runtime.basics.processors import default_threads
 from edge_runtime.basics.progress import Progress
 from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import add_screening_options, load_screener, open_audit
+from edge_runtime.commands.summary import summarise
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.file import hash_file
 from edge_runtime.images.inputs import Input, find_inputs
 from edge_runtime.records.messages import (
-    catalogue,
     choose_language,
     say,
-    say_of,
     shown_findings,
     told_legend,
 )
@@ -98,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
                 progress.step()
         progress.clear()
     extras.finish()
-    code = _summarise(counts, language, manifest.positive)
+    code = summarise(counts, language, manifest.positive)
     return 2 if extras.has_failed else code
 
 
@@ -216,21 +215,3 @@ def _write_heatmap(folder: str, result: Examination) -> None:
         # By its bytes: a locale of ASCII alone could not encode it.
         with open(os.path.join(folder, os.fsdecode(name.encode())), "wb") as file:
             file.write(picture or b"")
-
-
-def _summarise(counts: Counter[str], language: str, positive: str) -> int:
-    total = sum(counts.values())
-    if total == 0:
-        tell(say("summary.none", language))
-        return 2
-    words = catalogue(language)
-    parts = []
-    for name, count in sorted(counts.items()):
-        keys = (f"{kind}.{name}" for kind in ("decision", "status", "summary"))
-        parts.append(f"{count} {next((words[key] for key in keys if key in words), name)}")
-    tell(say("summary.files", language).format(total=total, parts=", ".join(parts)))
-    for name in (positive, "uncertain", "normal"):
-        if counts[name]:
-            meaning = say_of(f"meaning.{name}", positive, language)
-            tell(f"  {words[f'decision.{name}']}: {meaning}")
-    return int(any(name.endswith(("error", "rejected")) for name in counts))

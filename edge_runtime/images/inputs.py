@@ -50,6 +50,11 @@ def find_inputs(paths: Iterable[str], exclude: Collection[str] = ()) -> Iterator
             yield Input(path)
 
 
+def is_by_product(name: str) -> bool:
+    """Whether a file or folder inside a folder is left out: hidden, or a file manager's."""
+    return name.startswith(".") or name.lower() in _BY_PRODUCTS
+
+
 class _Own:
     """Files and folders that are ours: known by what they are, not by what they are called."""
 
@@ -86,7 +91,7 @@ def _walk(folder: str, own: _Own | None) -> Iterator[Input]:
             open_folders.pop()
             yield _closed(error)
             continue
-        if entry.name.startswith(".") or entry.name.lower() in _BY_PRODUCTS:
+        if is_by_product(entry.name):
             continue
         try:
             if own and own.is_one(entry.path, None if entry.is_symlink() else entry.inode()):

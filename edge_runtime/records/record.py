@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edge_runtime.images.readers.facts import ImageFacts
+
 SCHEMA = "cxr-edge/result/1"
 # What `Examination.stages` times. The hash is counted where it is waited for.
 STAGES = ("read", "decode", "preprocess", "infer", "post")
@@ -182,6 +184,7 @@ class Examination:
     finding_maps: Mapping[str, NDArray[np.float32]] | None = None
     features: NDArray[np.float32] | None = None  # (channels,) pooled
     logit: float | None = None  # log odds of disease before temperature, of the bundle alone
+    facts: ImageFacts | None = None  # what the reader learnt beside the pixels
 
 
 def milliseconds(stages: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 Z_95 = 1.959963984540054  # 97.5 % quantile of the standard normal distribution
+_EXACT_TRIALS = 20_000
 
 
 @frozen
@@ -201,10 +202,20 @@ def _cumulative(
 def proportion(successes: int, trials: int) -> Estimate:
     """A proportion with its exact 95 % interval; (nan, 0, 1) where there were no trials.
 
-    Source: Clopper and Pearson, Biometrika 26:404 (1934), solved by bisection.
+    Of more than 20,000 trials the interval is the score interval: it is the same to three digits,
+    and takes no time.
+
+    Source: Clopper and Pearson, Biometrika 26:404 (1934), solved by bisection; Wilson, JASA 22:209
+    (1927).
     """
     if trials == 0:
         return Estimate(math.nan, 0.0, 1.0)
+    if trials > _EXACT_TRIALS:
+        share, z2 = successes / trials, Z_95**2
+        middle = (share + z2 / (2 * trials)) / (1 + z2 / trials)
+        half = Z_95 * math.sqrt(share * (1 - share) / trials + z2 / (4 * trials**2))
+        half /= 1 + z2 / trials
+        return Estimate(share, max(0.0, middle - half), min(1.0, middle + half))
     low = 0.0 if successes == 0 else _solve(lambda p: 1 - _binomial_cdf(successes - 1, trials, p))
     high = 1.0
     if successes < trials:

@@ -13,7 +13,7 @@ import io
 import math
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,7 @@ _DECODED_BYTES = {
 }
 _DECODED_BYTES_ELSE = 10  # JPEG 2000
 _STRIP_PIXELS = 1_000_000
+_LONGEST_TEXT = 1000
 
 
 def is_available() -> bool:
@@ -111,6 +112,28 @@ def read(data: bytes, min_size: tuple[int, int], max_pixels: int) -> tuple[Image
     except Exception as error:
         raise _undecodable(dataset, error) from error
     return Image.fromarray(values), facts
+
+
+def read_named(data: bytes, keywords: Sequence[str]) -> dict[str, str]:
+    """Attributes that somebody asked for by name, as text; those that are not there are left out.
+
+    Args:
+        data: A file that `read` has read.
+        keywords: Of attributes, "InstitutionName" say. They may identify a patient.
+    """
+    found: dict[str, str] = {}
+    try:
+        dataset, _ = _open(data)
+    except Exception:  # as above; who asked gets nothing
+        return found
+    for keyword in keywords:
+        try:
+            value = dataset.get(keyword)
+        except Exception:
+            continue
+        if value is not None and (text := str(value).strip()):
+            found[keyword] = text[:_LONGEST_TEXT]
+    return found
 
 
 def _open(data: bytes) -> tuple[Any, memoryview | None]:
