@@ -29,7 +29,8 @@ from train.data.dataset import NORMAL
 from train.data.fields import Fields
 from train.data.table import read_table
 from train.evaluate.elsewhere import ELSEWHERE, Comparison, Elsewhere, markdown, measure_elsewhere
-from train.fit.command import add_training_arguments, fit_from
+from train.fit.many import add_many_arguments, fit_many
+from train.fit.training import add_training_arguments
 from train.recipe import Recipe, Share, load_recipe
 from train.run.folder import write_json
 
@@ -63,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sources to leave out together; without it each source is a group",
     )  # fmt: skip
     add_training_arguments(parser)
+    add_many_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -70,9 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     sources = {f.source for f in read_table(arguments.data).films}
     groups = parse_groups(arguments.group, sources)
     found = []
+    fit_many(
+        arguments,
+        [
+            (arguments.output / name, tuple(changes_for(recipe, members)))
+            for name, members in groups.items()
+        ],
+    )
     for name, members in groups.items():
         folder = arguments.output / name
-        fit_from(arguments, folder, changes_for(recipe, members))
         result = measure_elsewhere(
             folder, arguments.data, folder / "elsewhere", Fields(arguments.fields), (), members
         )

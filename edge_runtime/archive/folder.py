@@ -85,6 +85,13 @@ class ArchiveFolder:
             self._lock = hold(self.path(_LOCK))
             if self._lock is None:
                 raise InvalidValueError(f"another run writes into {self.location}; wait for it")
+        try:
+            self._begin(made_with, columns)
+        except BaseException:
+            self.end()
+            raise
+
+    def _begin(self, made_with: Mapping[str, Any], columns: Sequence[str]) -> None:
         head = {"schema": SCHEMA, "made_with": dict(made_with), "columns": list(columns)}
         before = self.head()
         if before is None:

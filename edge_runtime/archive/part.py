@@ -38,6 +38,10 @@ class PartScreener:
         self._plans = PlanReader(self._folder, task.run)
         self._supervisor = Supervisor(task.settings)
 
+    def close(self) -> None:
+        """End the screening process; it ends with its actor anyhow."""
+        self._supervisor.close()
+
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Numbers of parts to what became of them: columns part, inputs, same, counts, error."""
         found = [self._screen(int(part)) for part in batch["id"]]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.commands.options import whole
-from train.data.table import add_data_sets
-from train.fit.track import TOOLS
+from edge_runtime.errors import InvalidValueError
+from train.fit.many import add_many_arguments, fit_many
+from train.fit.training import add_training_arguments
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,117 +24,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="cross-validation: train OUTPUT/fold-1 to fold-N, each without a part of the patients",
     )
+    parser.add_argument(
+        "--seeds", metavar="N,N,…", help="train OUTPUT/seed-N for each of these seeds"
+    )
     add_training_arguments(parser)
-
-
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every verb that trains takes, the recipe apart."""
-    add_data_sets(parser)
-    parser.add_argument(
-        "--fields",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.npz",
-        help="where the lungs are, for recipes that graft them; may be given several times",
-    )
-    parser.add_argument(
-        "--sides",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.npz",
-        help="each lung's own field, for recipes that teach the map where evidence may lie",
-    )
-    parser.add_argument(
-        "--weights",
-        default="imagenet",
-        help="imagenet (downloads), a weights file without the top, a finished run (of which a "
-        "narrower recipe takes the most telling channels), or none",
-    )
-    parser.add_argument("--output", type=Path, required=True, help="run folder")
-    parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a setting of the recipe: optimisation.epochs=3",
-    )
-    parser.add_argument(
-        "--patient-pattern",
-        metavar="REGEX",
-        help="what in a film's path names the patient (its first group), where no column says it",
-    )
-    parser.add_argument(
-        "--mixed-precision",
-        nargs="?",
-        const="float16",
-        default="",
-        choices=("float16", "bfloat16"),
-        help="arithmetic in float16 (the default, for GPUs) or bfloat16 (newer GPUs, and "
-        "processors with AVX-512 BF16 or AMX), weights in float32",
-    )
-    parser.add_argument(
-        "--distribute", action="store_true", help="share each batch between all GPUs"
-    )
-    parser.add_argument(
-        "--track",
-        action="append",
-        default=[],
-        choices=TOOLS,
-        help="copy the history to tensorboard (RUN/tensorboard) or mlflow (mlruns/ beside RUN); "
-        "may be given several times",
-    )
-    parser.add_argument(
-        "--stream",
-        action="store_true",
-        help="keep the prepared images on the disk, for data that do not fit in memory",
-    )
+    add_many_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.folds and arguments.seeds:
+        raise InvalidValueError("--folds and --seeds exclude each other")
     try:
         if arguments.folds:
             from train.fit.folds import fit_folds
 
-            fit_folds(
-                arguments.output,
-                arguments.folds,
-                lambda folder, changes: fit_from(arguments, folder, changes),
-            )
+            fit_folds(arguments.output, arguments.folds, lambda jobs: fit_many(arguments, jobs))
         else:
-            fit_from(arguments, arguments.output)
+            fit_many(arguments, _jobs(arguments))
     except KeyboardInterrupt:
         print("interrupted; the same command resumes", file=sys.stderr)
         return 130
     return 0
 
 
-def _pattern(pattern: str | None) -> list[str]:
-    return [] if pattern is None else [f"data.patient_pattern={json.dumps(pattern)}"]
-
-
-def fit_from(
-    arguments: argparse.Namespace, output: Path, further_changes: Sequence[str] = ()
-) -> None:
-    """Train as the arguments say, into a folder; further changes come after theirs."""
-    from train.fit.hardware import Hardware
-    from train.fit.loop import fit
-
-    fit(
-        recipe_name=arguments.recipe,
-        data=arguments.data,
-        fields=arguments.fields,
-        sides=arguments.sides,
-        weights=arguments.weights,
-        output=output,
-        seed=arguments.seed,
-        changes=[*arguments.set, *_pattern(arguments.patient_pattern), *further_changes],
-        hardware=Hardware(
-            mixed_precision=arguments.mixed_precision,
-            distribute=arguments.distribute,
-            stream=arguments.stream,
-        ),
-        track=arguments.track,
-    )
+def _jobs(arguments: argparse.Namespace) -> list[tuple[Path, tuple[str, ...]]]:
+    if not arguments.seeds:
+        return [(arguments.output, ())]
+    try:
+        seeds = [int(text) for text in arguments.seeds.split(",")]
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) != len(seeds) or arguments.seed is not None:
+        raise InvalidValueError(
+            f"--seeds takes whole numbers, each once, without --seed; got {arguments.seeds!r}"
+        )
+    return [(arguments.output / f"seed-{seed}", (f"seed={seed}",)) for seed in seeds]

@@ -43,19 +43,21 @@ class Folds:
     folds: tuple[Fold, ...]
 
 
-def fit_folds(output: Path, count: int, fit_one: Callable[[Path, Sequence[str]], None]) -> Folds:
+def fit_folds(
+    output: Path, count: int, fit_all: Callable[[Sequence[tuple[Path, tuple[str, ...]]]], None]
+) -> Folds:
     """Train and judge every fold.
 
     Args:
         output: Folder of the folds' runs.
         count: Folds, at least 2.
-        fit_one: Trains into a folder, with settings of the recipe changed ("data.fold=[1,5]").
+        fit_all: Trains into folders, each with settings of the recipe changed ("data.fold=[1,5]").
     """
     found = []
     recipe = ""
-    for number in range(1, count + 1):
-        folder = output / f"fold-{number}"
-        fit_one(folder, [f"data.fold=[{number},{count}]"])
+    folders = [output / f"fold-{number}" for number in range(1, count + 1)]
+    fit_all([(f, (f"data.fold=[{i},{count}]",)) for i, f in enumerate(folders, 1)])
+    for folder in folders:
         run = open_run(folder)
         recipe = run.recipe.name
         positive = run.validation.positive
