@@ -34,7 +34,9 @@ fuzz: $(VENV)/.dev  ## throw a million strange files, documents and requests at 
 	$(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) --seed $(or $(SEED),1)
 
 hostile: $(VENV)/.dev  ## what is large, hostile, closed or killed, in full: 100 kills, 100,000 strange inputs
-	CXR_EDGE_KILLS=100 $(BIN)/python -m pytest -n 2 --dist loadfile tests/hostile tests/edge_runtime/services
+	CXR_EDGE_KILLS=100 $(BIN)/python -m pytest -n 2 --dist loadfile tests/hostile tests/edge_runtime/services \
+		tests/edge_runtime/records/test_audit_log.py
+	CXR_EDGE_KILLS=20 $(BIN)/python -m pytest tests/edge_runtime/archive
 	$(BIN)/python -m tests.fuzz --cases 100000 --seed 2
 
 format: $(VENV)/.dev  ## format the code

@@ -64,6 +64,10 @@ VERBS = {
         "benchmarks.formats.table",
         "every file in every engine, and cxr-edge, screen.c and the browser on the same films",
     ),
+    "archive": (
+        "benchmarks.speed.archive",
+        "what `cxr-edge archive` costs: beside `screen`, by workers and stores, in memory",
+    ),
     "process": (
         "benchmarks.speed.process",
         "cold start as a ratio to bare imports, and peak memory over a folder",

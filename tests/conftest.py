@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -70,22 +71,48 @@ def workbench(*arguments: object, timeout: int = 400) -> subprocess.CompletedPro
     )
 
 
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
+) -> Path:
+    """A folder that one of the processes of a test run makes, and each has a copy of."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    made = base / f"made-{name}"
+    made.mkdir(exist_ok=True)
+    with (made / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait until it is there
+        if not (made / "done").exists():
+            shutil.rmtree(made / "whole", ignore_errors=True)
+            (made / "whole").mkdir()
+            make(made / "whole")
+            (made / "done").touch()
+    own = tmp_path_factory.mktemp(name)
+    shutil.copytree(made / "whole", own, dirs_exist_ok=True)
+    return own
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on drawn phantoms."""
-    folder = tmp_path_factory.mktemp("runs") / "smoke"
-    result = workbench("train", "fit", "--recipe", "smoke", "--weights", "none", "--output", folder)
-    assert result.returncode == 0, result.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        command = ("train", "fit", "--recipe", "smoke", "--weights", "none", "--output")
+        result = workbench(*command, folder / "smoke")
+        assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory, "runs", make) / "smoke"
 
 
 @pytest.fixture(scope="session")
 def smoke_bundle(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle; the float bundle lies beside it as smoke-float."""
-    folder = tmp_path_factory.mktemp("bundles") / "smoke"
-    result = workbench("export", smoke_run, "--output", folder)
-    assert result.returncode == 0, result.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        result = workbench("export", smoke_run, "--output", folder / "smoke")
+        assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory, "bundles", make) / "smoke"
 
 
 @pytest.fixture(scope="module")  # its event loop is no other module's

@@ -122,6 +122,8 @@ class Augmentation:
     graft_cut: float = 0.0
     graft_whole: float = 0.0
     graft_any_source: float = 0.5
+    # Chance of a film to get the early features' mean and spread of another; see fit/style.py.
+    feature_style: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,6 +249,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "optimisation.average_last": (0, 10_000),
     "optimisation.batch_norm_momentum": (0, 1),
     "optimisation.mirrored": (0, 100),
+    "augmentation.feature_style": (0, 1),
     "distillation.weight": (0, 1),
     "evidence.outside": (0, 100),
     "evidence.boxes": (0, 100),

@@ -151,7 +151,7 @@ def check_keywords(keywords: Sequence[str]) -> None:
                 f"no DICOM attribute has the keyword {keyword[:60]!r}; PatientID and "
                 "InstitutionName, say, are some"
             )
-        if dictionary_VR(tag) in {"SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"}:
+        if {"SQ", "OB", "OW", "OF", "OD", "OL", "OV", "UN"} & {*dictionary_VR(tag).split()}:
             raise InvalidValueError(f"{keyword} is no text, so it can be no column")
     if len(set(keywords)) != len(keywords):
         raise InvalidValueError(f"a column is named twice: {', '.join(keywords)}")

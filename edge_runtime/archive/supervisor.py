@@ -12,7 +12,6 @@ import os
 import select
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -129,10 +128,13 @@ class Supervisor:
                     if last == 1:
                         raise ProcessError("the screening process ends as it starts") from None
                     continue
-                if "fatal" in answer:
+                try:
+                    if "fatal" in answer:
+                        raise ProcessError(answer["fatal"])
+                    self._check(answer["ready"])
+                except ProcessError:
                     process.close()
-                    raise ProcessError(answer["fatal"])
-                self._check(answer["ready"])
+                    raise
                 self._process = process
                 break
         assert self._process is not None
@@ -257,5 +259,4 @@ class _Process:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-        # Waiting may take long where the system writes out what it used; nobody needs to.
-        threading.Thread(target=self._process.wait, daemon=True).start()
+        self._process.wait()

@@ -83,7 +83,7 @@ def _compression(path: str) -> str | None:
 
 
 def _is_other(name: str) -> bool:
-    parts = [part for part in name.split("/") if part not in ("", ".")]
+    parts = [part for part in name.split("/") if part not in ("", ".", "..")]
     return (
         any(is_by_product(part) for part in parts)
         or name.lower().endswith(_SIDECARS)

@@ -16,7 +16,7 @@ from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import Bundle, load_bundle
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.shipped import SHIPPED
-from edge_runtime.commands import fleet, listen, serve
+from edge_runtime.commands import archive, fleet, listen, serve
 from edge_runtime.commands.bundle_option import add_bundle_option
 from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.names import ENGINE_NAMES, REQUIRES
@@ -72,6 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     optional = {
         "dicom": "installed" if dicom.is_available() else f"missing: {install_extra(dicom.EXTRA)}",
         "serve": "installed" if serve.is_available() else f"missing: {install_extra(serve.EXTRA)}",
+        "archive": "installed"
+        if archive.is_available()
+        else f"missing: {install_extra(archive.EXTRA)}",
         "fleet": "installed" if fleet.is_available() else f"missing: {install_extra(fleet.EXTRA)}",
         "listen": "installed"
         if listen.is_available()

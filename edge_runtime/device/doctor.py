@@ -28,6 +28,7 @@ _TIMEOUT = 120
 _OPTIONAL = {
     "dicom": (("pydicom", "pynetdicom"), "pip install 'cxr-edge[dicom]'"),
     "serve": (("starlette", "uvicorn", "python_multipart"), "pip install 'cxr-edge[serve]'"),
+    "archive": (("ray", "pyarrow", "duckdb"), "pip install 'cxr-edge[archive]'"),
     "fleet": (("pyarrow",), "pip install 'cxr-edge[fleet]'"),
 }
 

@@ -31,6 +31,7 @@ from train.fit.batches import MixedBatches, TrainingBatches
 from train.fit.evidence import with_map
 from train.fit.hardware import Hardware
 from train.fit.optimise import compile_phase, learning_rates
+from train.fit.style import style_layers, with_style
 from train.fit.teacher import Teacher, load_finished
 from train.fit.track import Tracker, check_tools, tracked
 from train.network.build import MAP_LAYER, build_network
@@ -253,7 +254,9 @@ def _train_epochs(
     if state:
         tqdm.write(f"resuming {run.path} after epoch {len(history)} of {total}")
     phase = None
-    trainee = with_map(model, plan.mirrored > 0) if arrays.mixture else model
+    chance = recipe.augmentation.feature_style
+    learner = with_style(model, chance) if chance else model
+    trainee = with_map(learner, plan.mirrored > 0) if arrays.mixture else learner
     runs = recipe.distillation.teachers
     teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
     for epoch in range(len(history), total):
@@ -274,6 +277,8 @@ def _train_epochs(
                         variable.assign(value)
                 state = None
         loss = _run_epoch(trainee, recipe, arrays, epoch, total, teacher)
+        if learner is not model:
+            model.set_weights(learner.get_weights())
         entry = {"epoch": epoch + 1, "phase": phase, "loss": loss}
         entry |= _validate(model, arrays, recipe.network.activation)
         history.append(entry)
@@ -294,6 +299,8 @@ def _train_epochs(
         draw_curves(history, run.path / "curves.png")
     if state:  # every epoch was already done
         trainee.set_weights(state.weights)
+        if learner is not model:
+            model.set_weights(learner.get_weights())
 
 
 def _quality(entry: dict[str, Any], monitor: str) -> float:
@@ -338,10 +345,11 @@ def _run_epoch(
         batches = TrainingBatches(
             arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher
         )
-    for layer in model.layers:
-        if isinstance(layer, keras.layers.Dropout) and layer.rate > 0:
-            # Otherwise the dropout masks after a resume would be those of the first epoch.
-            layer.seed_generator.state.assign(np.array([recipe.seed, epoch], dtype=np.uint32))
+    drawing = [x for x in model.layers if isinstance(x, keras.layers.Dropout) and x.rate > 0]
+    for number, layer in enumerate([*drawing, *style_layers(model)]):
+        # Otherwise what is drawn after a resume would be that of the first epoch.
+        state = np.array([recipe.seed + 1000 * number, epoch], dtype=np.uint32)
+        layer.seed_generator.state.assign(state)
     rates = learning_rates(recipe, epoch, len(batches))
     with tqdm(
         total=len(batches), desc=f"epoch {epoch + 1}/{total}", leave=False, disable=None

@@ -26,7 +26,7 @@ import os, time
 import edge_runtime.screener as screener
 _examine = screener.Screener.examine
 def examine(self, image, source=None, **options):
-    name = str(source or image)
+    name = str(source or image).rpartition("/")[2]
     log = os.environ.get("POISON_LOG")
     if "poison" in name or "hang" in name:
         if log:

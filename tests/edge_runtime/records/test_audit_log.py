@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -51,13 +52,15 @@ print(count)
 
 
 @pytest.mark.slow
-def test_a_thousand_kills_leave_a_log_that_verifies_every_time(tmp_path: Path) -> None:
+def test_kills_leave_a_log_that_verifies_every_time(tmp_path: Path) -> None:
+    """250 of them; with CXR_EDGE_KILLS, ten times as many as that says."""
+    kills = 10 * int(os.environ.get("CXR_EDGE_KILLS", "25"))
     result = subprocess.run(
-        [sys.executable, "-c", _KILLED, str(tmp_path / "log"), "1000"],
+        [sys.executable, "-c", _KILLED, str(tmp_path / "log"), str(kills)],
         capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
-    assert int(result.stdout) > 600, "it hardly wrote anything"
+    assert int(result.stdout) > 0.6 * kills, "it hardly wrote anything"
 
 
 def fill(folder: Path, count: int = 40, **options: int) -> None:
