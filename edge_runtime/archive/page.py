@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 from collections.abc import Mapping
 
@@ -22,7 +23,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 1.5rem au
 td, th { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: right;
   vertical-align: top; font-variant-numeric: tabular-nums; white-space: nowrap }
 td:first-child, th:first-child, td.words { text-align: left }
-td:first-child { max-width: 22rem; white-space: normal; overflow-wrap: anywhere }
+td:first-child { min-width: 8rem; max-width: 22rem; white-space: normal; overflow-wrap: anywhere }
 .quiet { opacity: .8; font-size: .9rem } .differs { color: var(--bad); font-weight: 600 }
 svg { display: block } .area { fill: var(--grey) } .dot { fill: var(--ink) }
 .range { stroke: var(--ink); stroke-width: 2 }
@@ -92,7 +93,7 @@ def render_page(answers: Answers, language: str = "en") -> str:
         f"<h1>{html.escape(title)}</h1>",
         f"<p><strong>{html.escape(say('notice', language))}</strong></p>",
         f"<p>{html.escape(summary(answers, language))}</p>",
-        _table([answers.total], say("archive.total", language), language),
+        _table([_named(answers.total, say("archive.total", language))], "", language),
     ]
     parts += [f"<p class=quiet>{html.escape(note)}</p>"]
     for kind, groups in answers.groups.items():
@@ -119,6 +120,10 @@ def render_page(answers: Answers, language: str = "en") -> str:
 def _is_told(groups: tuple[Group, ...]) -> bool:
     """Whether any film says what it is of this kind."""
     return any(group.name is not None for group in groups)
+
+
+def _named(group: Group, name: str) -> Group:
+    return dataclasses.replace(group, name=name)
 
 
 def _name(group: Group, language: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -73,11 +74,24 @@ def test_a_recipe_without_each_source_in_turn(tmp_path: Path) -> None:
     (tmp_path / "films.csv").write_text("\n".join(rows))
     recipe = tmp_path / "folder.toml"
     recipe.write_text('base = "smoke"\nname = "folder"\n[data]\nsource = "folder"\n')
-    done = workbench(
+    command = (
         "train", "unseen", recipe, "--data", tmp_path / "films.csv", "--weights", "none",
-        "--output", tmp_path / "out", "--set", "optimisation.epochs=1",
+        "--set", "optimisation.epochs=1", "--threads", 1, "--output",
     )  # fmt: skip
+    done = workbench(*command, tmp_path / "out", "--ray", "--at-once", 2)
     assert done.returncode == 0, done.stderr[-2000:]
+    # Two at once, each in a process of its own, are the runs that they are one after the other.
+    alone = workbench(*command, tmp_path / "alone")
+    assert alone.returncode == 0, alone.stderr[-2000:]
+    for group in ("here", "there"):
+        for name in ("validation.csv", "validation-corrupted.csv", "splits.json"):
+            one, other = (tmp_path / folder / group / name for folder in ("out", "alone"))
+            assert one.read_bytes() == other.read_bytes(), f"{group}: {name}"
+        weights = [
+            zipfile.ZipFile(tmp_path / folder / group / "model.keras").read("model.weights.h5")
+            for folder in ("out", "alone")
+        ]
+        assert weights[0] == weights[1], "bit for bit"
     unseen = json.loads((tmp_path / "out" / "unseen.json").read_text())
     assert [g["name"] for g in unseen["groups"]] == ["here", "there"]
     for group in unseen["groups"]:

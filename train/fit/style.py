@@ -13,6 +13,8 @@ from typing import Any
 
 import keras
 
+from edge_runtime.errors import InvalidValueError
+
 # The first additions of MobileNetV2: early enough for texture.
 _AFTER = ("block_2_add", "block_4_add")
 _CONCENTRATION = 0.1  # of the share that is exchanged: near nothing or near all
@@ -57,8 +59,16 @@ def with_style(model: keras.Model, chance: float) -> keras.Model:
     Args:
         model: A MobileNetV2 of `network.build`, or that with its batch norm folded in.
         chance: Of a film to get another's statistics, at each place.
+
+    Raises:
+        InvalidValueError: A network of another kind, which has no such places.
     """
     styled = _cloned(model, chance)
+    if not style_layers(styled):
+        raise InvalidValueError(
+            f"augmentation.feature_style needs a MobileNetV2; {model.name} has no layer "
+            f"{_AFTER[0]}; set it to 0"
+        )
     styled.set_weights(model.get_weights())
     return styled
 
