@@ -37,7 +37,7 @@ from edge_runtime.images.phantom import draw_phantom
 from edge_runtime.screener import Screener
 from edge_runtime.statistics.estimates import Estimate
 
-_SMALL, _LARGE = 3, 15  # copies of the films
+_SMALL, _LARGE = 2, 10  # copies of the films
 _SHARD = 500  # films
 _SIDE = 128  # pixels of a small film
 _PART = 1024  # rows of a made-up part

@@ -208,4 +208,7 @@ class ArchiveFolder:
 
 def _in_columns(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     wanted = {f"{NAMED}{name}" for name in columns}
-    return {k: v for k, v in row.items() if not k.startswith(NAMED) or k in wanted}
+    kept = {k: v for k, v in row.items() if not k.startswith(NAMED) or k in wanted}
+    if kept.get("probabilities") is not None:
+        kept["probabilities"] = [*kept["probabilities"].items()]  # as pyarrow wants a map
+    return kept

@@ -117,7 +117,7 @@ def row_of(record: Record, facts: ImageFacts | None = None) -> dict[str, Any]:
             for n, f in record.findings.items()
         ]  # fmt: skip
     if record.probabilities is not None:
-        row["probabilities"] = list(record.probabilities.items())
+        row["probabilities"] = dict(record.probabilities)
     if facts is not None:
         row |= _facts(facts)
     return row

@@ -14,11 +14,12 @@ import pytest
 
 from edge_runtime.archive.folder import ArchiveFolder
 from edge_runtime.archive.plan import Plan
-from edge_runtime.archive.rows import SCHEMA, check_keywords
+from edge_runtime.archive.rows import SCHEMA, check_keywords, row_of
 from edge_runtime.archive.sources import list_inputs, parse_source
 from edge_runtime.archive.stores import divide
 from edge_runtime.archive.supervisor import ProcessError, Row, Settings, Supervisor
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.records.record import FindingResult
 from edge_runtime.screener import Screener
 from tests.edge_runtime.archive.conftest import rows_of, small_films
 from tests.edge_runtime.services.test_listen import make_dicom
@@ -58,6 +59,29 @@ def test_rows_are_the_records(tmp_path: Path, screen_here: Screen, screener: Scr
     assert schema.metadata[b"schema"] == SCHEMA.encode()
     assert all(path.stat().st_mode & 0o077 == 0 for path in files), "the owner's alone"
     assert stat.S_IMODE(files[0].parent.stat().st_mode) == 0o700
+
+
+def test_models_of_several_labels_and_findings_have_their_columns(
+    tmp_path: Path, screener: Screener
+) -> None:
+    import dataclasses
+    import json
+
+    record = dataclasses.replace(
+        screener.screen("none.png"),
+        probabilities={"normal": 0.25, "bacterial": 0.75},
+        findings={"opacity": FindingResult(0.7, 0.5, "present")},
+    )
+    folder = ArchiveFolder(str(tmp_path))
+    row = json.loads(json.dumps(row_of(record)))  # as it comes from the screening process
+    folder.begin({}, ())
+    folder.commit(folder.result_path("a", "run", 0), [row], ())
+    (found,) = rows_of(tmp_path)
+    assert dict(found["probabilities"]) == {"normal": 0.25, "bacterial": 0.75}
+    assert found["findings"] == [
+        {"name": "opacity", "probability": 0.7, "threshold": 0.5, "decision": "present"}
+    ]
+    folder.end()
 
 
 def test_a_second_run_does_what_is_new(tmp_path: Path, screen_here: Screen) -> None:
