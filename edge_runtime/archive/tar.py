@@ -18,6 +18,7 @@ _SIDECARS = (
     ".pkl", ".id", ".index", ".md", ".yaml", ".yml", ".bbox", ".transcript",
 )  # fmt: skip
 _LARGEST_HEADER = 1 << 20
+_REQUEST = 8 << 20  # bytes: every read of an object store is a request of its own
 _HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
@@ -57,7 +58,9 @@ def films_of(filesystem: Any, path: str, source: str) -> Generator[Film, None, N
     seen: dict[str, int] = {}
     try:
         with (
-            filesystem.open_input_stream(path, compression=_compression(path)) as stream,
+            filesystem.open_input_stream(
+                path, compression=_compression(path), buffer_size=_REQUEST
+            ) as stream,
             tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive,
         ):
             while (member := archive.next()) is not None:

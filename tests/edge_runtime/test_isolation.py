@@ -15,7 +15,8 @@ from tests.conftest import ROOT
 GUARD = """
 import sys, socket
 FORBIDDEN = {"tensorflow", "keras", "tf2onnx", "onnx", "sklearn", "scipy", "pandas", "matplotlib",
-             "tqdm", "requests", "train", "export", "benchmarks"}
+             "tqdm", "requests", "ray", "pyarrow", "duckdb", "fsspec", "train", "export",
+             "benchmarks"}
 
 class Guard:
     def find_spec(self, name, path=None, target=None):
