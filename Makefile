@@ -18,8 +18,9 @@ demo: $(VENV)/.runtime  ## screen drawn radiographs with the built-in model: pro
 	$(BIN)/cxr-edge demo --output demo
 	@echo "your own films: $(BIN)/cxr-edge screen FOLDER     (. $(BIN)/activate makes it cxr-edge)"
 
+# Three processes on two cores: many tests wait for a process or a socket.
 test: $(VENV)/.dev $(VENV)/.tflite-runtime  ## run all tests; what is missing here is skipped by name
-	$(BIN)/python -m pytest -n $(or $(JOBS),2) --dist loadfile
+	$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile
 
 workbench: $(VENV)/.workbench  ## install what trains, exports and measures, without running the tests
 	@echo "python -m train --help, python -m export --help and python -m benchmarks --help, after . $(BIN)/activate"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
@@ -117,27 +118,31 @@ def _ray(cluster: Cluster) -> Iterator[None]:
     with _stderr_closed():  # its native part says there that it will be quiet
         import ray
 
-        _connect(ray, cluster)
+        folder = _connect(ray, cluster)
     try:
         yield
     finally:
         ray.shutdown()
+        if folder is not None:  # logs, in which names of films may stand
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect(ray: Any, cluster: Cluster) -> None:
+def _connect(ray: Any, cluster: Cluster) -> str | None:
+    """The folder of Ray's logs, where Ray is ours."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if cluster.address is None:
             workers = cluster.workers or usable_processors()
-            ray.init(
+            context = ray.init(
                 address="local",
                 include_dashboard=False,
                 num_cpus=workers + 1,  # one for what brings the parts: it takes no time
                 object_store_memory=cluster.object_store,
                 **quiet,
             )
-        else:
-            ray.init(address=cluster.address, **quiet)
+            return str(context.address_info["session_dir"])
+        ray.init(address=cluster.address, **quiet)
+        return None
     except Exception as error:
         where = cluster.address or "this machine"
         raise InvalidValueError(f"Ray does not start on {where}: {_first_line(error)}") from error

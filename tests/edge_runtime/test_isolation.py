@@ -15,8 +15,7 @@ from tests.conftest import ROOT
 GUARD = """
 import sys, socket
 FORBIDDEN = {"tensorflow", "keras", "tf2onnx", "onnx", "sklearn", "scipy", "pandas", "matplotlib",
-             "tqdm", "requests", "ray", "pyarrow", "duckdb", "fsspec", "train", "export",
-             "benchmarks"}
+             "tqdm", "requests", "train", "export", "benchmarks"}
 
 class Guard:
     def find_spec(self, name, path=None, target=None):
@@ -79,9 +78,10 @@ def test_the_command_line_opens_no_socket(phantoms: Path) -> None:
     result = run(f"""
         from edge_runtime.cli import main
         codes = [main(["screen", "--force", {str(phantoms)!r}]), main(["info"]), main(["verify"])]
-        print(codes)
+        # What `archive` and `fleet` need may be installed, and is looked for, but not imported.
+        print(codes, sorted({{"ray", "pyarrow", "duckdb", "fsspec"}} & set(sys.modules)))
     """)
-    assert result.stdout.splitlines()[-1] == "[0, 0, 0]", result.stderr
+    assert result.stdout.splitlines()[-1] == "[0, 0, 0] []", result.stderr
 
 
 def test_imports_point_towards_the_device() -> None:
