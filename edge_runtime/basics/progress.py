@@ -16,7 +16,7 @@ class Progress:
 
     def __init__(self, total: int | None, unit: str = "images") -> None:
         self._total, self._count, self._unit = total, 0, unit
-        self._start = time.monotonic()
+        self._start, self._before = time.monotonic(), 0
         self._drawn = 0.0
         self._visible = sys.stderr.isatty()
 
@@ -25,13 +25,17 @@ class Progress:
         now = time.monotonic()
         if self._visible and (now - self._drawn > _REDRAW_SECONDS or self._count == self._total):
             self._drawn = now
-            rate = self._count / max(now - self._start, 1e-9)
+            rate = (self._count - self._before) / max(now - self._start, 1e-9)
             bar = left = ""
             if self._total:
                 left = f" {_clock((self._total - self._count) / rate)} left" if rate else ""
                 filled = _WIDTH * self._count // self._total
                 bar = f"[{'#' * filled}{' ' * (_WIDTH - filled)}] {self._count}/{self._total}"
             tell(f"\r{bar or self._count}  {rate:.1f} {self._unit}/s {left}\x1b[K", end="")
+
+    def start_clock(self) -> None:
+        """Rate and time left are of what comes from now on: what came first took its start."""
+        self._start, self._before = time.monotonic(), self._count
 
     def clear(self) -> None:
         """Remove the bar, so that the next line starts clean."""

@@ -22,7 +22,7 @@ from edge_runtime.commands.options import (
     set_file_mode,
 )
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.records.messages import choose_language
+from edge_runtime.records.messages import choose_language, say
 
 if TYPE_CHECKING:
     from edge_runtime.archive.plan import Plan
@@ -131,6 +131,8 @@ def _screen(arguments: argparse.Namespace) -> int:
     sources = [parse_source(text) for text in arguments.sources]
     check_keywords(arguments.column)
     screener = load_screener(arguments)  # what it refuses is said before anything starts
+    manifest = screener.bundle.manifest
+    tell(f"{manifest.name} {manifest.version}, {screener.engine_name}. {say('notice', language)}")
     settings = Settings(
         _load_arguments(arguments),
         tuple(arguments.column),
@@ -144,9 +146,13 @@ def _screen(arguments: argparse.Namespace) -> int:
             sources, ArchiveFolder(arguments.output), settings, cluster, arguments.check_content,
             watched.listed, watched.planned, watched.part_done,
         )  # fmt: skip
+    except KeyboardInterrupt:
+        watched.progress.clear()
+        tell("interrupted; the same command goes on where it was")
+        return 130
     finally:
         watched.progress.clear()
-    return summarise(_summary(done), language, screener.bundle.manifest.positive)
+    return summarise(_summary(done), language, manifest.positive)
 
 
 def made_with(screener: Screener) -> dict[str, object]:
@@ -191,6 +197,7 @@ class _Watched:
     def __init__(self) -> None:
         self.progress = Progress(None, "inputs")
         self._is_seen = sys.stderr.isatty()
+        self._has_begun = False  # Ray takes its time until the first part is done
 
     def listed(self, count: int) -> None:
         if self._is_seen:
@@ -204,6 +211,9 @@ class _Watched:
 
     def part_done(self, inputs: int, films: int) -> None:
         self.progress.step(inputs)
+        if not self._has_begun:
+            self._has_begun = True
+            self.progress.start_clock()
 
 
 def _report(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,8 @@ from edge_runtime.archive.rows import SCHEMA, check_keywords, row_of
 from edge_runtime.archive.sources import list_inputs, parse_source
 from edge_runtime.archive.stores import divide
 from edge_runtime.archive.supervisor import ProcessError, Row, Settings, Supervisor
-from edge_runtime.errors import InvalidValueError
+from edge_runtime.archive.tar import films_of
+from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.records.record import FindingResult
 from edge_runtime.screener import Screener
 from tests.edge_runtime.archive.conftest import rows_of, small_films
@@ -204,6 +205,44 @@ def test_hostile_shards(tmp_path: Path, screen_here: Screen) -> None:
     assert rows["large.tar#large.png"]["error_code"] == "file_too_large"
     assert rows["names.tar#../../etc/passwd.png"]["status"] == "ok"
     assert r"names.tar#a\nb.png" in rows
+
+
+def test_damaged_shards_end_in_an_error_of_ours(tmp_path: Path) -> None:
+    """Bytes turned, cut out or doubled anywhere, in plain and packed shards."""
+    import random
+
+    from pyarrow import fs
+
+    draw = random.Random(1)
+    members = [("a.png", bytes(range(256)) * 20), ("x" * 150 + ".png", b"1" * 700), ("c.dcm", b"")]
+    whole = [tar_of(tmp_path / "a.tar", members), tar_of(tmp_path / "b.tar.gz", members, "w:gz")]
+    outcomes = set()
+    for number in range(400):
+        original = whole[number % 2]
+        data = bytearray(original.read_bytes())
+        for _ in range(draw.randint(1, 4)):
+            at = draw.randrange(len(data))
+            kind = draw.randrange(4)
+            if kind == 0:
+                data[at] = draw.randrange(256)
+            elif kind == 1:
+                del data[at : at + draw.randrange(1, 600)]
+            elif kind == 2:
+                data[at:at] = data[at : at + draw.randrange(1, 600)]
+            else:  # where sizes stand
+                data[min(len(data) - 1, 124 + draw.randrange(12))] = draw.choice(b"7x \x80\xff")
+            data = data or bytearray(b"x")
+        path = tmp_path / f"damaged{''.join(original.suffixes)}"
+        path.write_bytes(data)
+        try:
+            films = [*films_of(fs.LocalFileSystem(), str(path), "s")]
+            outcomes.add("read")
+            assert len(films) <= 10
+        except ImageError as error:
+            outcomes.add(error.code.value)
+    assert outcomes >= {"read", "corrupt_image"} and outcomes <= {
+        "read", "corrupt_image", "unreadable_file",
+    }  # fmt: skip
 
 
 def test_a_poisonous_film_fails_alone(
