@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edge_runtime.archive.rows import NAMED, SCHEMA, arrow_schema
-from edge_runtime.archive.stores import Store, divide, is_url
+from edge_runtime.archive.stores import Store, divide
 from edge_runtime.basics.files import hold, write_whole
 from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import InvalidValueError
@@ -42,9 +42,9 @@ class ArchiveFolder:
         Raises:
             InvalidValueError: No such filesystem.
         """
-        self.location = location if is_url(location) else os.path.abspath(location)
         self.store: Store
         self.store, self._base = divide(location)
+        self.location = location if self.store.uri else self._base
         self.filesystem = self.store.open()
         self._lock: int | None = None
 
@@ -196,6 +196,8 @@ class ArchiveFolder:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             write_whole(path, data)
             return
+        if self.store.has_folders:
+            self.make_folder(path.rpartition("/")[0])
         with self.filesystem.open_output_stream(path) as stream:  # one request makes it visible
             stream.write(data)
 

@@ -106,11 +106,11 @@ def _texts(lines: Iterable[bytes]) -> Iterator[str]:
 def _list_one(
     location: str, origin: str, exclude: Collection[str], is_line: bool = False
 ) -> Iterator[Listed]:
-    if not is_url(location):
-        for item in find_inputs([os.path.abspath(location)], exclude):
+    store, path = divide(location)
+    if not store.uri:
+        for item in find_inputs([path], exclude):
             yield _local(item, origin)
         return
-    store, path = divide(location)
     if is_line:  # to ask for each of a million would take hours
         yield Listed(shown(store, path), path, store.uri, origin)
         return
@@ -143,7 +143,9 @@ def _remote(store: Store, path: str, origin: str) -> Iterator[Listed]:
         ) from error
     found.sort(key=lambda each: each.path)
     for each in found:
-        if each.type != fs.FileType.File or _is_hidden(each.path[len(path) :]):
+        if each.type != fs.FileType.File or _is_hidden(
+            each.path.partition(path)[2] or each.base_name
+        ):
             continue
         yield Listed(
             Input(shown(store, each.path)).source, each.path, store.uri, origin,

@@ -36,6 +36,15 @@ class Store:
 
     uri: str  # "" of this machine's disks; else scheme://bucket?options
 
+    @property
+    def scheme(self) -> str:
+        return self.uri.partition(":")[0]
+
+    @property
+    def has_folders(self) -> bool:
+        """Whether a folder may have to be made before a file in it; buckets have none."""
+        return self.scheme not in _OWN
+
     def open(self) -> Any:
         """A `pyarrow.fs.FileSystem`.
 
@@ -46,13 +55,12 @@ class Store:
 
         if not self.uri:
             return fs.LocalFileSystem()
-        scheme = self.uri.partition(":")[0]
         try:
-            if scheme in _OWN:
+            if self.scheme in _OWN:
                 return fs.FileSystem.from_uri(self.uri)[0]
             import fsspec
 
-            return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(scheme)))
+            return fs.PyFileSystem(fs.FSSpecHandler(fsspec.filesystem(self.scheme)))
         except Exception as error:  # each filesystem raises classes of its own
             raise InvalidValueError(f"{self.uri}: {error}") from error
 
@@ -66,6 +74,8 @@ def divide(location: str) -> tuple[Store, str]:
     if not is_url(location):
         return Store(""), os.path.abspath(location)
     parts = urllib.parse.urlsplit(location)
+    if parts.scheme == "file" and not parts.netloc:
+        return Store(""), os.path.abspath(urllib.parse.unquote(parts.path))
     if "@" in parts.netloc:
         raise InvalidValueError(
             f"{parts.scheme}://…@…: keys do not belong into an address, it is kept beside the "
@@ -80,7 +90,7 @@ def divide(location: str) -> tuple[Store, str]:
 
 def shown(store: Store, path: str) -> str:
     """What records call a file of a store: its URL, without options."""
-    return f"{store.uri.partition(':')[0]}://{path}" if store.uri else path
+    return f"{store.scheme}://{path}" if store.uri else path
 
 
 def read_object(filesystem: Any, path: str) -> bytes:

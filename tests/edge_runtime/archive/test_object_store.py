@@ -93,6 +93,19 @@ def test_what_is_not_there_is_said(bucket: Bucket, screen_here: Screen) -> None:
         screen_here(bucket.url("ward"), "x")
 
 
+def test_other_schemes_are_those_of_fsspec(
+    tmp_path: Path, screen_here: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_films(tmp_path / "films", ["a.png", "b.png"])
+    tar_of(tmp_path / "films" / "s.tar", [("c.png", (tmp_path / "films" / "a.png").read_bytes())])
+    monkeypatch.chdir(tmp_path)  # its scheme of local files takes them from here
+    screen_here(str(tmp_path / "out"), "local://films")
+    assert [row["status"] for row in rows_of(tmp_path / "out")] == ["ok"] * 3
+    assert screen_here(str(tmp_path / "out"), "local://films").parts == 0
+    screen_here((tmp_path / "plain").as_uri(), (tmp_path / "films").as_uri())
+    assert len(rows_of(tmp_path / "plain")) == 3
+
+
 def test_rows_are_the_same_wherever_films_lie(
     tmp_path: Path, screen_here: Screen, bucket: Bucket, settings: Settings
 ) -> None:
