@@ -29,10 +29,9 @@ from tqdm import tqdm
 
 from benchmarks.arguments import add_data
 from benchmarks.results import files_of, median_ratio, write_results
-from edge_runtime.archive.folder import ArchiveFolder, new_run
+from edge_runtime.archive.folder import ArchiveFolder, made_with, new_run
 from edge_runtime.archive.rows import arrow_schema
 from edge_runtime.basics.processors import usable_processors
-from edge_runtime.commands.archive import made_with
 from edge_runtime.images.phantom import draw_phantom
 from edge_runtime.screener import Screener
 from edge_runtime.statistics.estimates import Estimate
@@ -334,7 +333,7 @@ def _report(folder: Path, count: int, screener: Screener) -> tuple[float, float]
     from pyarrow import parquet
 
     archive = ArchiveFolder(str(folder))
-    archive.begin(made_with(screener), ())
+    archive.begin(made_with(screener.conditions), ())
     archive.end()
     rng, run = np.random.default_rng(1), new_run()
     for part, begin in enumerate(range(0, count, _PART)):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 ALPHA = 0.05  # of all comparisons of a report together
 LEAST_DISTANCE = 0.1  # between two distributions; of a million films smaller ones are certain too
 _FEWEST = 50  # films of a group that is compared
-_MOST_GROUPS = 100  # of one kind, the others together
+_MOST_GROUPS = 100  # of one kind; the others are counted
 _BINS_PER_LOGIT = 8
 # Groups are by these, each an expression over the rows.
 KINDS = {
@@ -79,7 +79,7 @@ class Answers:
     made_with: dict[str, Any]
     total: Group
     groups: dict[str, tuple[Group, ...]]  # by kind, see `KINDS`; the largest first, months in order
-    smaller: dict[str, int]  # by kind: groups that were put together
+    smaller: dict[str, int]  # by kind: how many groups are left out
     flags: dict[str, int]  # films by flag
     errors: dict[str, int]  # films by error code
     suspects: tuple[Suspect, ...]
@@ -118,7 +118,10 @@ def ask(folder: ArchiveFolder, most: int = 1000, reported: str | None = None) ->
             return Answers(
                 folder.location,
                 head["made_with"],
-                _group(None, connection.execute(_sums("true", positive)).fetchone()),
+                _group(
+                    None,
+                    connection.execute(f"SELECT {_SUMS} FROM films", [positive]).fetchone(),
+                ),
                 groups,
                 smaller,
                 _counted(connection, "unnest(flags)"),
@@ -168,14 +171,12 @@ def _positive(connection: Any) -> str:
     return str(found[0]) if found else "pneumonia"
 
 
-def _sums(condition: str, positive: str) -> str:
-    return (
-        "SELECT count(*), "
-        f"count(*) FILTER (decision = '{positive.replace(chr(39), chr(39) * 2)}'), "
-        "count(*) FILTER (decision = 'uncertain'), count(*) FILTER (status = 'rejected'), "
-        "count(*) FILTER (status = 'error'), count(*) FILTER (len(flags) > 0), "
-        f"approx_quantile(probability, 0.5) FROM films WHERE {condition}"
-    )
+# Of the films that a query groups; ? is what the model calls what it looks for.
+_SUMS = (
+    "count(*), count(*) FILTER (decision = ?), count(*) FILTER (decision = 'uncertain'), "
+    "count(*) FILTER (status = 'rejected'), count(*) FILTER (status = 'error'), "
+    "count(*) FILTER (len(flags) > 0), approx_quantile(probability, 0.5)"
+)
 
 
 def _group(name: str | None, sums: Sequence[Any]) -> Group:
@@ -185,9 +186,10 @@ def _group(name: str | None, sums: Sequence[Any]) -> Group:
 
 
 def _groups(connection: Any, kind: str, positive: str) -> tuple[tuple[Group, ...], int]:
-    """The groups of a kind; what is beyond the largest is one more, and how many that were."""
-    sums = _sums("true", positive).replace("SELECT ", f"SELECT by_{kind}, ", 1)
-    rows = connection.execute(f"{sums} GROUP BY 1 ORDER BY 2 DESC, 1").fetchall()
+    """The largest groups of a kind, and how many more there are."""
+    rows = connection.execute(
+        f"SELECT by_{kind}, {_SUMS} FROM films GROUP BY 1 ORDER BY 2 DESC, 1", [positive]
+    ).fetchall()
     groups = [_group(name, rest) for name, *rest in rows[:_MOST_GROUPS]]
     if kind in ("month", "age"):
         groups.sort(key=lambda group: (group.name is None, _by_number(group.name)))

@@ -21,6 +21,7 @@ from edge_runtime.archive.stores import Store, divide
 from edge_runtime.basics.files import hold, write_whole
 from edge_runtime.basics.strict_json import strict_loads
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.records.record import Conditions
 
 HEAD = "archive.json"
 PLANS = "plans"
@@ -31,6 +32,17 @@ _LOCK = ".lock"
 def new_run() -> str:
     """A name for a run that sorts by time."""
     return f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def made_with(conditions: Conditions) -> dict[str, Any]:
+    """What every process and every later run has to find too, as JSON keeps it."""
+    return {
+        "model_sha256": conditions.model_sha256,
+        "engine": conditions.engine,
+        "operating_point": conditions.operating_point,
+        "thresholds": [[whose, value] for whose, value in conditions.thresholds.items()],
+        "site": conditions.site,
+    }
 
 
 class ArchiveFolder:
@@ -128,20 +140,25 @@ class ArchiveFolder:
 
     def results(self) -> Any | None:
         """All rows as a `pyarrow.dataset.Dataset`; None where there are none yet."""
+        import pyarrow as pa
         from pyarrow import dataset, fs
 
         folder = self.path(RESULTS)
         selector = fs.FileSelector(folder, allow_not_found=True, recursive=True)
-        if not any(
-            each.path.endswith(".parquet") for each in self.filesystem.get_file_info(selector)
-        ):
+        # By their names: what an actor had not yet renamed when it was killed is no row.
+        found = self.filesystem.get_file_info(selector)
+        files = sorted(each.path for each in found if each.path.endswith(".parquet"))
+        if not files:
             return None
-        import pyarrow as pa
-
         schema = self._schema().append(pa.field("origin", pa.string()))
         partitioning = dataset.partitioning(pa.schema([("origin", pa.string())]), flavor="hive")
         return dataset.dataset(
-            folder, schema, format="parquet", filesystem=self.filesystem, partitioning=partitioning
+            files,
+            schema,
+            format="parquet",
+            filesystem=self.filesystem,
+            partitioning=partitioning,
+            partition_base_dir=folder,
         )
 
     def _schema(self) -> Any:

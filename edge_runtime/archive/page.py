@@ -185,10 +185,12 @@ def _counts(key: str, counts: Mapping[str, int], kind: str, language: str) -> st
 
 def _worklist(suspects: tuple[Suspect, ...], language: str) -> str:
     words = catalogue(language)
+    keys = ("archive.film", "site.probability", "table.decision", "archive.origin", "archive.month")
+    head = "".join(f"<th>{html.escape(words[key])}</th>" for key in keys)
     rows = [
         f"<tr><td>{html.escape(printable(one.source))}</td><td>{one.probability:.3f}</td>"
         f"<td>{html.escape(words.get(f'decision.{one.decision}', one.decision))}</td>"
         f"<td>{html.escape(one.origin)}</td><td>{html.escape(one.month or '–')}</td></tr>"
         for one in suspects
     ]
-    return f"<div class=wide><table>{''.join(rows)}</table></div>"
+    return f"<div class=wide><table><tr>{head}</tr>{''.join(rows)}</table></div>"

@@ -67,8 +67,7 @@ def make_plan(
         _write_listing(listing, listed, step)
         connection = duckdb.connect(config=quiet_duckdb(temporary))
         try:
-            connection.execute("CREATE VIEW listing AS SELECT * FROM read_parquet(?)".replace(
-                "?", "'" + listing.replace("'", "''") + "'"))  # fmt: skip
+            connection.read_parquet(listing).create_view("listing")
             _drop_retried(connection, folder)
             return _write_plan(connection, folder, run, workers, check_content)
         finally:
@@ -225,7 +224,7 @@ class _PlanWriter:
 
     def __init__(self, folder: ArchiveFolder, run: str) -> None:
         self._folder, self._run = folder, run
-        self._files = self._parts = 0
+        self._parts = 0
         self._stream: Any = None
         self._writer: Any = None
 

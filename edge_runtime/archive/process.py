@@ -18,20 +18,23 @@ import queue
 import sys
 import threading
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+from edge_runtime.archive.folder import made_with
 from edge_runtime.archive.rows import NAMED, row_of
 from edge_runtime.archive.sources import unreadable
-from edge_runtime.archive.stores import Store, read_input
+from edge_runtime.archive.stores import Store, brief, read_input
 from edge_runtime.archive.tar import Film, films_of
 from edge_runtime.basics.in_order import map_in_order
+from edge_runtime.basics.regular_file import open_regular
 from edge_runtime.errors import CxrEdgeError, ErrorCode, ImageError
 from edge_runtime.images.file import sha256
 from edge_runtime.records.record import Examination
 from edge_runtime.screener import Screener
 
 Item = Mapping[str, Any]
+_REQUEST = 8 << 20  # bytes of a shard: every read of an object store is a request of its own
 _READERS = 4  # of objects elsewhere, ahead of the one that is screened
 _READ_AHEAD = 16_000_000  # bytes: a larger one is read when it is its turn
 
@@ -53,11 +56,7 @@ def main() -> None:
         _say(out, {"fatal": str(error)})
         return
     gc.freeze()
-    told = screener.conditions
-    thresholds = [[population, value] for population, value in told.thresholds.items()]
-    _say(out, {"ready": {"model_sha256": told.model_sha256, "engine": told.engine,
-                         "operating_point": told.operating_point, "thresholds": thresholds,
-                         "site": told.site}})  # fmt: skip
+    _say(out, {"ready": made_with(screener.conditions)})
     worker = _Worker(screener, out, tuple(settings["columns"]))
     while True:
         worker.serve(json.loads(lines.get()))
@@ -113,7 +112,7 @@ class _Worker:
     def _filesystem(self, item: Item) -> Any:
         uri = item["store"]
         found = self._filesystems.get(uri)
-        if found is None and (uri or item["shard"]):
+        if found is None and uri:
             try:
                 found = self._filesystems[uri] = Store(uri).open()
             except CxrEdgeError as error:
@@ -148,7 +147,7 @@ class _Worker:
         number = 0
         try:
             filesystem = self._filesystem(item)
-            with contextlib.closing(_films(filesystem, item)) as films:
+            with _films(filesystem, item) as films:
                 for film in films:
                     number += 1
                     if number <= item["skip"]:
@@ -166,7 +165,9 @@ class _Worker:
         seconds = batch["seconds"]
         what = f"took more than {seconds:g} s" if seconds else "ended while it screened this"
         error = ImageError(
-            ErrorCode.SET_ASIDE, f"the process {what}, twice; no third time in this run"
+            ErrorCode.SET_ASIDE,
+            f"the process {what}, twice, so it is set aside; screen it by itself: cxr-edge screen "
+            "FILE",
         )
         record = self._screener.error_record(batch["set_aside"], digest, error)
         _say(self._out, {"row": row_of(record)})
@@ -177,15 +178,27 @@ class _Worker:
             if not item["shard"]:
                 data = self._read(item)
             else:
-                films = _films(self._filesystem(item), item)
-                data = next((f.data for n, f in enumerate(films) if n == item["skip"]), None)
+                with _films(self._filesystem(item), item) as films:
+                    data = next((f.data for n, f in enumerate(films) if n == item["skip"]), None)
         except ImageError:
             return None
         return sha256(data) if isinstance(data, bytes) else None
 
 
-def _films(filesystem: Any, item: Item) -> Generator[Film, None, None]:
-    return films_of(filesystem, item["path"], item["source"])
+@contextlib.contextmanager
+def _films(filesystem: Any, item: Item) -> Iterator[Iterator[Film]]:
+    """The films of a shard; of this machine's files by a reader that waits for no pipe."""
+    path = item["path"]
+    try:
+        stream = (
+            filesystem.open_input_stream(path, compression=None, buffer_size=_REQUEST)
+            if item["store"]
+            else open_regular(path)
+        )
+    except Exception as error:  # each filesystem raises classes of its own
+        raise unreadable(brief(error)) from error
+    with stream, contextlib.closing(films_of(stream, item["source"])) as films:
+        yield films
 
 
 def _key(item: Item, source: str, data: bytes) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
+from edge_runtime.archive.cluster import ray_at
 from edge_runtime.archive.folder import ArchiveFolder, new_run
 from edge_runtime.archive.part import PartScreener, Task
 from edge_runtime.archive.plan import Plan, make_plan
@@ -19,7 +19,6 @@ from edge_runtime.basics.frozen import frozen
 from edge_runtime.basics.processors import usable_processors
 from edge_runtime.errors import InvalidValueError
 
-_OBJECT_STORE = 128 << 20  # bytes; what travels is numbers of parts
 _MOST_BLOCKS = 4096
 
 
@@ -38,7 +37,6 @@ class Cluster:
 
     address: str | None = None  # of a Ray cluster; None: on this machine, by ourselves
     workers: int | None = None  # None: one a processor
-    object_store: int = _OBJECT_STORE  # bytes, on this machine
 
 
 def screen_archive(
@@ -80,7 +78,11 @@ def screen_archive(
         same = 0
         if plan.parts:
             task = Task(folder.location, run, settings, _umask())
-            with _ray(cluster), contextlib.closing(_parts(plan.parts, task, cluster)) as parts:
+            # One processor more, for what brings the parts: it takes no time.
+            with (
+                ray_at(cluster.address, workers + 1) as ray,
+                contextlib.closing(_parts(ray, plan.parts, task, cluster)) as parts,
+            ):
                 for part in parts:
                     if part["error"]:
                         raise InvalidValueError(part["error"])
@@ -105,63 +107,9 @@ def _umask() -> int:
     return now
 
 
-@contextlib.contextmanager
-def _ray(cluster: Cluster) -> Iterator[None]:
-    """Ray, of this machine alone and gone afterwards, or the cluster that is named."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    if cluster.address is None:
-        os.environ.pop("RAY_ADDRESS", None)
-        # Ray's own switch for a node that nobody joins: every address is this machine's loopback.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-    with _stderr_closed():  # its native part says there that it will be quiet
-        import ray
-
-        folder = _connect(ray, cluster)
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        if folder is not None:  # logs, in which names of films may stand
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _connect(ray: Any, cluster: Cluster) -> str | None:
-    """The folder of Ray's logs, where Ray is ours."""
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    try:
-        if cluster.address is None:
-            workers = cluster.workers or usable_processors()
-            context = ray.init(
-                address="local",
-                include_dashboard=False,
-                num_cpus=workers + 1,  # one for what brings the parts: it takes no time
-                object_store_memory=cluster.object_store,
-                **quiet,
-            )
-            return str(context.address_info["session_dir"])
-        ray.init(address=cluster.address, **quiet)
-        return None
-    except Exception as error:
-        where = cluster.address or "this machine"
-        raise InvalidValueError(f"Ray does not start on {where}: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _stderr_closed() -> Iterator[None]:
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _parts(count: int, task: Task, cluster: Cluster) -> Generator[dict[str, Any], None, None]:
-    import ray
+def _parts(
+    ray: Any, count: int, task: Task, cluster: Cluster
+) -> Generator[dict[str, Any], None, None]:
     from ray.data import ActorPoolStrategy, DataContext
 
     for name in ("ray", "ray.data"):
@@ -181,7 +129,3 @@ def _parts(count: int, task: Task, cluster: Cluster) -> Generator[dict[str, Any]
         compute=ActorPoolStrategy(size=workers),
     )
     yield from results.iter_rows()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

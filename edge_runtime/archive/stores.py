@@ -111,7 +111,7 @@ def read_object(filesystem: Any, path: str) -> bytes:
     except ImageError:
         raise
     except Exception as error:  # as above
-        raise ImageError(ErrorCode.UNREADABLE_FILE, _brief(error)) from error
+        raise ImageError(ErrorCode.UNREADABLE_FILE, brief(error)) from error
 
 
 def read_input(filesystem: Any, uri: str, path: str) -> bytes:
@@ -123,6 +123,7 @@ def read_input(filesystem: Any, uri: str, path: str) -> bytes:
     return read_object(filesystem, path) if uri else read_file(path)
 
 
-def _brief(error: Exception) -> str:
+def brief(error: Exception) -> str:
+    """An error of a filesystem in a line."""
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(reason).splitlines()[0][:200]

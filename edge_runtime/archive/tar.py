@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import tarfile
 import zlib
-from collections.abc import Generator
-from typing import Any, cast
+from collections.abc import Generator, Iterator
+from typing import BinaryIO, cast
 
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.errors import ErrorCode, ImageError
@@ -18,7 +20,6 @@ _SIDECARS = (
     ".pkl", ".id", ".index", ".md", ".yaml", ".yml", ".bbox", ".transcript",
 )  # fmt: skip
 _LARGEST_HEADER = 1 << 20
-_REQUEST = 8 << 20  # bytes: every read of an object store is a request of its own
 _HEADERS = (
     tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE,
     tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
@@ -44,24 +45,21 @@ class Film:
     data: bytes | ImageError
 
 
-def films_of(filesystem: Any, path: str, source: str) -> Generator[Film, None, None]:
+def films_of(stream: BinaryIO, source: str) -> Generator[Film, None, None]:
     """Every film of a shard, in its order, one in memory at a time.
 
     Args:
-        filesystem: A `pyarrow.fs.FileSystem`.
-        path: Of the shard in it.
+        stream: The shard; packed by gzip where `source` says so.
         source: What records call it; a film is `source#member`.
 
     Raises:
-        ImageError: The shard cannot be read, or not to its end; what came before was given.
+        ImageError: The shard cannot be read to its end; what came before was given.
     """
     seen: dict[str, int] = {}
     try:
         with (
-            filesystem.open_input_stream(
-                path, compression=_compression(path), buffer_size=_REQUEST
-            ) as stream,
-            tarfile.open(fileobj=stream, mode="r|", tarinfo=_Member) as archive,
+            _unpacked(stream, source) as plain,
+            tarfile.open(fileobj=plain, mode="r|", tarinfo=_Member) as archive,
         ):
             while (member := archive.next()) is not None:
                 archive.members = []  # type: ignore[attr-defined]  # or it would keep them all
@@ -76,13 +74,18 @@ def films_of(filesystem: Any, path: str, source: str) -> Generator[Film, None, N
             ErrorCode.CORRUPT_IMAGE, f"the shard ends early or is damaged: {error}"
         ) from error
     except OSError as error:
-        is_damage = type(error).__name__ == "BadGzipFile" or "zlib" in str(error).lower()
+        is_damage = isinstance(error, gzip.BadGzipFile)
         code = ErrorCode.CORRUPT_IMAGE if is_damage else ErrorCode.UNREADABLE_FILE
         raise ImageError(code, f"the shard: {error.strerror or error}") from error
 
 
-def _compression(path: str) -> str | None:
-    return "gzip" if path.lower().endswith(("gz",)) else None
+@contextlib.contextmanager
+def _unpacked(stream: BinaryIO, source: str) -> Iterator[BinaryIO]:
+    if not source.lower().endswith("gz"):
+        yield stream
+        return
+    with gzip.GzipFile(fileobj=stream, mode="rb") as plain:
+        yield cast(BinaryIO, plain)
 
 
 def _is_other(name: str) -> bool:

@@ -14,8 +14,8 @@ from edge_runtime.basics.streams import tell
 from edge_runtime.commands.options import (
     add_decision_options,
     add_force_option,
+    add_mode_option,
     add_model_options,
-    file_mode,
     load_screener,
     positive_int,
     seconds,
@@ -27,7 +27,6 @@ from edge_runtime.records.messages import choose_language, say
 if TYPE_CHECKING:
     from edge_runtime.archive.plan import Plan
     from edge_runtime.archive.run import Done
-    from edge_runtime.screener import Screener
 
 EXTRA = "archive"
 REPORT = "report"
@@ -99,13 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_decision_options(parser)
     add_force_option(parser)
-    parser.add_argument(
-        "--mode",
-        type=file_mode,
-        default=0o600,
-        metavar="OCTAL",
-        help="permissions of files with results, 640 say; default: 600, the owner alone",
-    )
+    add_mode_option(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -118,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _screen(arguments: argparse.Namespace) -> int:
-    from edge_runtime.archive.folder import ArchiveFolder
+    from edge_runtime.archive.folder import ArchiveFolder, made_with
     from edge_runtime.archive.rows import check_keywords
     from edge_runtime.archive.run import Cluster, screen_archive
     from edge_runtime.archive.sources import parse_source
@@ -136,7 +129,7 @@ def _screen(arguments: argparse.Namespace) -> int:
     settings = Settings(
         _load_arguments(arguments),
         tuple(arguments.column),
-        made_with(screener),
+        made_with(screener.conditions),
         arguments.film_seconds,
     )
     cluster = Cluster(arguments.ray, arguments.workers or arguments.threads)
@@ -153,18 +146,6 @@ def _screen(arguments: argparse.Namespace) -> int:
     finally:
         watched.progress.clear()
     return summarise(_summary(done), language, manifest.positive)
-
-
-def made_with(screener: Screener) -> dict[str, object]:
-    """What every process and every later run has to find too, as JSON keeps it."""
-    told = screener.conditions
-    return {
-        "model_sha256": told.model_sha256,
-        "engine": told.engine,
-        "operating_point": told.operating_point,
-        "thresholds": [[population, value] for population, value in told.thresholds.items()],
-        "site": told.site,
-    }
 
 
 def _load_arguments(arguments: argparse.Namespace) -> dict[str, object]:

@@ -25,13 +25,7 @@ def add_screening_options(parser: argparse.ArgumentParser) -> None:
     add_decision_options(parser)
     add_force_option(parser)
     add_audit_option(parser)
-    parser.add_argument(
-        "--mode",
-        type=file_mode,
-        default=0o600,
-        metavar="OCTAL",
-        help="permissions of files with results, 640 say; default: 600, the owner alone",
-    )
+    add_mode_option(parser)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -115,6 +109,16 @@ def set_file_mode(mode: int) -> None:
     """Give these permissions to files that are made from now on."""
     searchable = (mode & 0o444) >> 2  # who may read a file may enter its folder
     os.umask(0o777 & ~(mode | searchable))
+
+
+def add_mode_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mode",
+        type=file_mode,
+        default=0o600,
+        metavar="OCTAL",
+        help="permissions of files with results, 640 say; default: 600, the owner alone",
+    )
 
 
 def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:

@@ -345,9 +345,11 @@ def _run_epoch(
         batches = TrainingBatches(
             arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher
         )
-    drawing = [x for x in model.layers if isinstance(x, keras.layers.Dropout) and x.rate > 0]
-    for number, layer in enumerate([*drawing, *style_layers(model)]):
-        # Otherwise what is drawn after a resume would be that of the first epoch.
+    # Otherwise what is drawn after a resume would be that of the first epoch.
+    dropouts = [x for x in model.layers if isinstance(x, keras.layers.Dropout) and x.rate > 0]
+    for layer in dropouts:
+        layer.seed_generator.state.assign(np.array([recipe.seed, epoch], dtype=np.uint32))
+    for number, layer in enumerate(style_layers(model), 1):  # not all the same
         state = np.array([recipe.seed + 1000 * number, epoch], dtype=np.uint32)
         layer.seed_generator.state.assign(state)
     rates = learning_rates(recipe, epoch, len(batches))

@@ -14,10 +14,10 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from edge_runtime.archive.cluster import ray_at
 from edge_runtime.basics.processors import usable_processors
 from edge_runtime.commands.options import positive_int
 from edge_runtime.errors import InvalidValueError
@@ -63,13 +63,13 @@ def fit_many(arguments: argparse.Namespace, jobs: Sequence[Job]) -> None:
         InvalidValueError: Ray does not start, or a training failed; the others are finished first.
     """
     if arguments.ray is None:
+        _use_threads(arguments.threads)
         for folder, changes in jobs:
-            _use_threads(arguments.threads)
             fit_from(arguments, folder, changes)
         return
     is_here = arguments.ray == HERE
     threads = arguments.threads or max(1, usable_processors() // arguments.at_once)
-    with _ray(None if is_here else arguments.ray, threads * arguments.at_once) as ray:
+    with ray_at(None if is_here else arguments.ray, threads * arguments.at_once) as ray:
         # A process that has trained is not used again: nothing of one run gets into another.
         train = ray.remote(num_cpus=threads, max_calls=1, max_retries=3)(_train)
         places = {train.remote(arguments, folder, changes, threads): folder
@@ -112,26 +112,3 @@ def _train(
     except Exception as error:
         return f"{type(error).__name__}: {error}"[:500]
     return ""
-
-
-@contextlib.contextmanager
-def _ray(address: str | None, processors: int) -> Iterator[Any]:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if address is None:
-        os.environ.pop("RAY_ADDRESS", None)
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # loopback alone
-    try:
-        import ray
-    except ImportError as error:
-        raise InvalidValueError("--ray needs Ray: pip install 'cxr-edge[archive]'") from error
-    import logging
-
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"num_cpus": processors, "include_dashboard": False,
-                    "object_store_memory": 128 << 20}  # fmt: skip
-    ray.init(address=address or "local", **options)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from edge_runtime.archive.folder import ArchiveFolder, new_run
+from edge_runtime.archive.folder import ArchiveFolder, made_with, new_run
 from edge_runtime.archive.part import PartScreener, Task
 from edge_runtime.archive.plan import Plan, make_plan
 from edge_runtime.archive.sources import list_inputs, parse_source
 from edge_runtime.archive.supervisor import Settings
-from edge_runtime.commands.archive import made_with
 from edge_runtime.images.phantom import draw_phantom
 from edge_runtime.screener import Screener
 
@@ -81,7 +80,7 @@ def screener() -> Screener:
 @pytest.fixture
 def settings(screener: Screener) -> Settings:
     options = {"bundle": "tiny", "force": True}
-    return Settings(options, (), made_with(screener), 20.0)
+    return Settings(options, (), made_with(screener.conditions), 20.0)
 
 
 @pytest.fixture
