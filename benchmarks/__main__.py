@@ -56,6 +56,10 @@ VERBS = {
         "benchmarks.speed.counted",
         "instructions for one image, counted by Valgrind: repeats exactly",
     ),
+    "boards": (
+        "benchmarks.speed.boards",
+        "instructions for one film on a Raspberry Pi's processor, counted under emulation",
+    ),
     "throughput": (
         "benchmarks.speed.throughput",
         "how much of the machine the batch pipeline uses, as ratios",

@@ -36,6 +36,7 @@ from export.fit_oddities import distant_views, fit_oddities, refusal_rates
 from export.odd_head import Films
 from export.populations import Described, describe_sources, measure_populations
 from export.representative import choose_representative
+from export.side_branch import FEWEST_FILMS, UNITS, can_have_side, with_side
 from export.verify import gate
 from export.write import Converted, write_bundles
 from train.data.dataset import has_findings
@@ -66,8 +67,22 @@ def build_bundle(
     onnx_weights: str = "int8",
     force: bool = False,
     allow_weak: bool = False,
+    side: bool = True,
 ) -> Manifest:
     """Export a finished run to `output` (int8) and `output`-float, if the gate lets it.
+
+    Args:
+        run_folder: Of `python -m train fit`.
+        data: What it learned from: folders and tables.
+        output: Of the int8 bundle.
+        name: Of the model; None: of the recipe and the backbone.
+        version: Of the model.
+        representative_count: Training films that set the ranges of activations.
+        onnx_weights: A key of `to_onnx.WEIGHTS`.
+        force: Replace what is there.
+        allow_weak: Ship a model that is no better than the recipe's floor.
+        side: Add the branch that tells a mirrored film, where the network can have it, its
+            features were not taught the side, and there are films enough.
 
     Raises:
         GateError: An int8 or float file does not keep the float model's accuracy, or the model is
@@ -86,6 +101,12 @@ def build_bundle(
     chosen = choose_representative(films, representative_count)
     representative = source.pixels(chosen, run.input, "representative data")
     validation = source.pixels(run.splits.validation, run.input, "validation")
+    train = source.pixels(films, run.input, "train")
+    taught = run.recipe.optimisation.mirrored > 0
+    side = side and not taught and len(films) >= FEWEST_FILMS and can_have_side(core)
+    if side:
+        tqdm.write("fitting the branch that tells left from right")
+        core = with_side(core, train)
 
     tqdm.write("running the float model")
     exact = _Exact(keras_logits(core, validation), keras_logits(core, representative))
@@ -116,7 +137,6 @@ def build_bundle(
 
     tqdm.write("fitting the quality gate")
     int8 = next(c for c in converted if c.label == "int8 tflite")
-    train = source.pixels(films, run.input, "train")
     features = gate.run_engine(int8.engine, train, "train: features")[1]
     quality = fit_quality_gate(train, features, int8.validation_features, run.recipe.about.ages)
 
@@ -172,6 +192,7 @@ def build_bundle(
         | describe_sources(run, source)
         | {
             "weak": is_weak,
+            "side_units": UNITS if side else 0,
             "gate": to_mapping(rates),
             "populations": to_mapping(
                 measure_populations(

@@ -46,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="type of the 8-bit ONNX file's weights: uint8 for programs that load it themselves on "
         "x86 without VNNI; int7 is int8 in reduced range",
     )
+    parser.add_argument(
+        "--no-side",
+        dest="side",
+        action="store_false",
+        help="without the branch from which the quality gate tells a mirrored film",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing bundle")
 
 
@@ -73,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             onnx_weights=arguments.onnx_weights,
             force=arguments.force,
             allow_weak=arguments.allow_weak,
+            side=arguments.side,
         )
     except GateError as error:
         print(f"the verification gate refused the export: {error}", file=sys.stderr)

@@ -22,6 +22,13 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 os.environ["CXR_EDGE_ENGINE_FILE"] = os.devnull
 
 
+@pytest.fixture(autouse=True)
+def drawn_weights_are_the_same() -> None:
+    """Keras draws a new network's weights; a test that fails by them must fail again."""
+    if keras := sys.modules.get("keras"):
+        keras.utils.set_random_seed(1)
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder with chest_xray/, chest_xray_originals/ and nih_external/."""

@@ -2,7 +2,8 @@
 
 Debian packages of the board's architecture are unpacked into a folder (no root file system is
 booted, nothing is installed), wheels beside them, and QEMU runs that Python on this machine. It
-proves bytes, not speed. `x86-64-no-vnni` runs this very Python as a processor without VNNI.
+proves bytes, and counts instructions, which are not time. `x86-64-no-vnni` runs this very Python
+as a processor without VNNI.
 
 Two things are needed or the engines give wrong numbers without a word: a processor model that real
 boards have (`-cpu`), and /proc/cpuinfo and /sys files of such a board, or LiteRT and ONNX Runtime
@@ -28,6 +29,7 @@ from edge_runtime.errors import InvalidValueError
 ROOT = Path(__file__).parents[2]
 TASK = Path(__file__).with_name("task.py")
 ADAPT_TASK = Path(__file__).with_name("adapt_task.py")
+COUNT_TASK = Path(__file__).with_name("count_task.py")
 _MIRROR = "http://deb.debian.org/debian"
 _RELEASE = "bookworm"  # what Raspberry Pi OS is made of, and the newest with Python 3.11
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -50,15 +52,24 @@ class Board:
     engines: tuple[str, ...] = ("litert", "onnxruntime")
 
 
-_CORTEX_A72 = """processor\t: {i}
+def _processor(part: str, features: str, variant: int = 0, revision: int = 4) -> str:
+    """/proc/cpuinfo of one core of a 64-bit Raspberry Pi."""
+    return f"""processor\t: {{i}}
 BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
+Features\t: {features}
 CPU implementer\t: 0x41
 CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
+CPU variant\t: 0x{variant}
+CPU part\t: {part}
+CPU revision\t: {revision}
 """
+
+
+_ARMV8 = "fp asimd evtstrm crc32 cpuid"
+_ARMV8_2 = (
+    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop "
+    "asimddp"
+)
 _CORTEX_A7 = """processor\t: {i}
 model name\t: ARMv7 Processor rev 5 (v7l)
 BogoMIPS\t: 57.60
@@ -70,25 +81,26 @@ CPU part\t: 0xc07
 CPU revision\t: 5
 """
 _SYSTEM = ("python3.11-minimal", "libpython3.11-stdlib", "libstdc++6", "libgomp1")
+_AARCH64 = Board(
+    "aarch64",
+    "qemu-aarch64-static",
+    "cortex-a72",
+    4,
+    "arm64",
+    _SYSTEM,
+    (
+        "numpy=={numpy}",
+        "pillow=={pillow}",
+        "ai-edge-litert=={ai-edge-litert}",
+        "onnxruntime=={onnxruntime}",
+    ),
+    tuple(f"manylinux_2_{n}_aarch64" for n in (31, 28, 27, 26, 24, 17)),
+    _processor("0xd08", _ARMV8, revision=3),
+)
 BOARDS = {
     board.name: board
     for board in (
-        Board(
-            "aarch64",
-            "qemu-aarch64-static",
-            "cortex-a72",
-            4,
-            "arm64",
-            _SYSTEM,
-            (
-                "numpy=={numpy}",
-                "pillow=={pillow}",
-                "ai-edge-litert=={ai-edge-litert}",
-                "onnxruntime=={onnxruntime}",
-            ),
-            tuple(f"manylinux_2_{n}_aarch64" for n in (31, 28, 27, 26, 24, 17)),
-            _CORTEX_A72,
-        ),
+        _AARCH64,
         Board(
             "armv7l",
             "qemu-arm-static",
@@ -102,6 +114,23 @@ BOARDS = {
             ("tflite-runtime",),
         ),
         Board("x86-64-no-vnni", "qemu-x86_64-static", "Haswell", 2),
+    )
+}
+# Only instructions are counted on these: they have the system of "aarch64" and another processor.
+COUNTED_BOARDS = {
+    board.name: dataclasses.replace(board, qemu=board.qemu.removesuffix("-static"))
+    for board in (
+        dataclasses.replace(
+            _AARCH64, name="cortex-a53", cpu="cortex-a53", cpuinfo=_processor("0xd03", _ARMV8)
+        ),
+        dataclasses.replace(_AARCH64, name="cortex-a72"),
+        dataclasses.replace(
+            _AARCH64,
+            name="cortex-a76",
+            cpu="cortex-a76",
+            cpuinfo=_processor("0xd0b", _ARMV8_2, variant=4, revision=1),
+        ),
+        dataclasses.replace(BOARDS["x86-64-no-vnni"], name="haswell"),
     )
 }
 
@@ -138,20 +167,42 @@ def prepare_board(board: Board, folder: Path) -> Path:
     return home
 
 
+def with_processor(board: Board, home: Path, folder: Path) -> Path:
+    """The system in `home` with the processor of `board`: a folder of links, made anew."""
+    other = folder / board.name
+    shutil.rmtree(other, ignore_errors=True)
+    other.mkdir(parents=True)
+    if board.debian:
+        shutil.copytree(home / "root", other / "root", symlinks=True, copy_function=os.link)
+        (other / "wheels").symlink_to((home / "wheels").resolve())
+        _describe_processor(board, other / "root")
+    return other
+
+
 def run_task(
     board: Board,
     home: Path,
     engine: str,
-    paths: Sequence[Path],
+    arguments: Sequence[Path | str],
     timeout: float = 600,
     task: Path = TASK,
+    plugin: str | None = None,
 ) -> dict[str, Any]:
     """What `task.py`, or another task, prints on the board.
+
+    Args:
+        board: What is emulated.
+        home: Its folder, of `prepare_board`.
+        engine: For the task.
+        arguments: The task's others, mostly paths of images.
+        timeout: Seconds.
+        task: The script.
+        plugin: QEMU's `-plugin`.
 
     Raises:
         InvalidValueError: It ended with an error, which is quoted.
     """
-    command = [board.qemu, "-cpu", board.cpu]
+    command = [board.qemu, "-cpu", board.cpu, *(("-plugin", plugin) if plugin else ())]
     path = [str(ROOT)]
     if board.debian:
         root = home / "root"
@@ -169,13 +220,13 @@ def run_task(
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(path)}
     if library_path:
         environment["QEMU_SET_ENV"] = "LD_LIBRARY_PATH=" + ":".join(library_path)
-    return _json_of([*command, str(task), engine, *map(str, paths)], environment, timeout)
+    return _json_of([*command, str(task), engine, *map(str, arguments)], environment, timeout)
 
 
-def run_here(engine: str, paths: Sequence[Path], task: Path = TASK) -> dict[str, Any]:
+def run_here(engine: str, arguments: Sequence[Path | str], task: Path = TASK) -> dict[str, Any]:
     """The same on this machine, as it is."""
     environment = dict(os.environ) | {"PYTHONPATH": str(ROOT)}
-    return _json_of([sys.executable, str(task), engine, *map(str, paths)], environment, 600)
+    return _json_of([sys.executable, str(task), engine, *map(str, arguments)], environment, 600)
 
 
 def _json_of(command: Sequence[str], environment: dict[str, str], timeout: float) -> dict[str, Any]:
@@ -271,6 +322,7 @@ def _describe_processor(board: Board, root: Path) -> None:
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # it may be a link to another board's
         path.write_text(text, encoding="utf-8")
 
 

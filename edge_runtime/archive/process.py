@@ -27,6 +27,7 @@ from edge_runtime.archive.sources import unreadable
 from edge_runtime.archive.stores import Store, brief, read_input
 from edge_runtime.archive.tar import Film, films_of
 from edge_runtime.basics.in_order import map_in_order
+from edge_runtime.basics.memory import share_one_heap
 from edge_runtime.basics.regular_file import open_regular
 from edge_runtime.errors import CxrEdgeError, ErrorCode, ImageError
 from edge_runtime.images.file import sha256
@@ -45,6 +46,7 @@ def main() -> None:
     # Whatever an engine prints must not end up between the answers.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    share_one_heap()
     lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, lines), daemon=True).start()
     settings = json.loads(lines.get())

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge_runtime.basics.memory import share_one_heap
 from edge_runtime.commands.bundle_option import add_bundle_option
 from edge_runtime.engines.names import ENGINE_NAMES
 from edge_runtime.judge.population import ANY, AUTO, NAMES
@@ -125,6 +126,7 @@ def load_screener(arguments: argparse.Namespace, parallel: int = 1) -> Screener:
     """A screener from the options of a verb; files that are made from now on follow --mode."""
     if (mode := getattr(arguments, "mode", None)) is not None:
         set_file_mode(mode)
+    share_one_heap()
     screener = Screener.load(
         arguments.bundle,
         engine=arguments.engine,
