@@ -31,6 +31,10 @@ VERBS = {
         "benchmarks.sites.confounders",
         "does the guard of `cxr-edge adapt` see a machine that follows the label?",
     ),
+    "decoding": (
+        "benchmarks.accuracy.decoding",
+        "how small a JPEG may be decoded: time, scores and AUC of each rule",
+    ),
     "layers": ("benchmarks.accuracy.layers", "signal-to-quantisation-noise of every layer"),
     "choices": (
         "benchmarks.accuracy.choices",

@@ -68,6 +68,7 @@ def build_bundle(
     force: bool = False,
     allow_weak: bool = False,
     side: bool = True,
+    decode_oversampling: float | None = None,
 ) -> Manifest:
     """Export a finished run to `output` (int8) and `output`-float, if the gate lets it.
 
@@ -83,6 +84,8 @@ def build_bundle(
         allow_weak: Ship a model that is no better than the recipe's floor.
         side: Add the branch that tells a mirrored film, where the network can have it, its
             features were not taught the side, and there are films enough.
+        decode_oversampling: How many times the model's size a JPEG keeps while it is decoded; None:
+            as in training. Films of the model's own size are the same bytes with any.
 
     Raises:
         GateError: An int8 or float file does not keep the float model's accuracy, or the model is
@@ -97,11 +100,14 @@ def build_bundle(
     run = open_run(run_folder)
     core = load_core(run.folder)
     source = open_source(data, patient_pattern=run.recipe.data.patient_pattern)
+    spec = run.input
+    if decode_oversampling is not None:
+        spec = dataclasses.replace(spec, decode_oversampling=decode_oversampling)
     films = [sample for sample in run.splits.train if source.is_whole(sample)]
     chosen = choose_representative(films, representative_count)
-    representative = source.pixels(chosen, run.input, "representative data")
-    validation = source.pixels(run.splits.validation, run.input, "validation")
-    train = source.pixels(films, run.input, "train")
+    representative = source.pixels(chosen, spec, "representative data")
+    validation = source.pixels(run.splits.validation, spec, "validation")
+    train = source.pixels(films, spec, "train")
     taught = run.recipe.optimisation.mirrored > 0
     side = side and not taught and len(films) >= FEWEST_FILMS and can_have_side(core)
     if side:
@@ -144,7 +150,7 @@ def build_bundle(
         return gate.run_engine(int8.engine, pixels, description)[1]
 
     # No films, and good ones all the same: to the discriminants they must not be odd.
-    drawings = _drawings(run.input)
+    drawings = _drawings(spec)
     quality = dataclasses.replace(
         quality,
         oddities=fit_oddities(
@@ -176,7 +182,7 @@ def build_bundle(
         version=version,
         intended_use=run.recipe.about.intended_use or _NOT_STATED,
         labels=run.labels,
-        input=run.input,
+        input=spec,
         outputs=Outputs(
             (rows, columns, units),
             core.output["features"].shape[1],

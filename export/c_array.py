@@ -23,7 +23,7 @@ import numpy as np
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.manifest import BundledFile, Manifest
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.images.preprocess import prepare
+from edge_runtime.images.preprocess import least_size, prepare
 from edge_runtime.judge.operating_point import OperatingPoint
 from export.c_parameters import PORTABLE, SOURCES, write_parameters
 from export.site import as_site_judges, load_site
@@ -189,6 +189,9 @@ def _header(manifest: Manifest, file: BundledFile, facts: Facts, size: int, dige
 #define CXR_BUNDLE_SHA256 "{digest}"
 #define CXR_INPUT_HEIGHT {spec.height}
 #define CXR_INPUT_WIDTH {spec.width}
+/* A JPEG may be decoded at 1/2, 1/4 or 1/8 scale while it stays at least this large. */
+#define CXR_LEAST_HEIGHT {least_size(spec)[0]}
+#define CXR_LEAST_WIDTH {least_size(spec)[1]}
 #define CXR_INPUT_SCALE {facts.input_scale!r}f
 #define CXR_INPUT_ZERO_POINT {facts.input_zero_point}
 #define CXR_MAP_ROWS {rows}

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from edge_runtime.commands.options import whole
+from edge_runtime.images.preprocess import DECODE_OVERSAMPLINGS
 from train.data.table import add_data_sets
 
 
@@ -45,6 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="int8",
         help="type of the 8-bit ONNX file's weights: uint8 for programs that load it themselves on "
         "x86 without VNNI; int7 is int8 in reduced range",
+    )
+    parser.add_argument(
+        "--decode-oversampling",
+        type=float,
+        choices=DECODE_OVERSAMPLINGS,
+        metavar="TIMES",
+        help="how many times the model's size a JPEG keeps while it is decoded: "
+        f"{' or '.join(map(str, DECODE_OVERSAMPLINGS))}; by default as in training",
     )
     parser.add_argument(
         "--no-side",
@@ -80,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             force=arguments.force,
             allow_weak=arguments.allow_weak,
             side=arguments.side,
+            decode_oversampling=arguments.decode_oversampling,
         )
     except GateError as error:
         print(f"the verification gate refused the export: {error}", file=sys.stderr)

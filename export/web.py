@@ -31,7 +31,7 @@ from edge_runtime.bundle.folder import Bundle, load_bundle
 from edge_runtime.bundle.manifest import Manifest
 from edge_runtime.bundle.site_profile import SiteProfile
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.images.preprocess import prepare
+from edge_runtime.images.preprocess import least_size, prepare
 from edge_runtime.judge.operating_point import OperatingPoint
 from edge_runtime.records.messages import LANGUAGES, catalogue
 from edge_runtime.services.web import app
@@ -204,7 +204,11 @@ def _describe(bundle: Bundle, site: SiteProfile | None) -> dict[str, Any]:
     return {
         "sha256": bundle.sha256,
         "site": site.sha256 if site else None,
-        "input": {"height": manifest.input.height, "width": manifest.input.width},
+        "input": {
+            "height": manifest.input.height,
+            "width": manifest.input.width,
+            "least": least_size(manifest.input),
+        },
         "map": {
             "rows": rows,
             "columns": columns,

@@ -32,7 +32,7 @@ from edge_runtime.device.bench import run_bench
 from edge_runtime.device.bench_result import BenchResult, table
 from edge_runtime.engines.choose import engine_module
 from edge_runtime.engines.names import ENGINE_NAMES
-from edge_runtime.images.preprocess import InputSpec
+from edge_runtime.images.preprocess import InputSpec, least_size
 from edge_runtime.screener import Screener
 from edge_runtime.statistics.estimates import Estimate
 
@@ -139,8 +139,8 @@ def _to_floor(bundle: Path, engine: str, threads: int, paths: list[str], rounds:
 def shortest_decode(path: str, spec: InputSpec) -> NDArray[np.uint8]:
     """File -> (1, height, width, 1) uint8 in as few calls of Pillow as give the right pixels."""
     image: Image.Image = Image.open(path)
-    scale = spec.decode_oversampling
-    image.draft("L", (spec.width * scale, spec.height * scale))
+    height, width = least_size(spec)
+    image.draft("L", (width, height))
     grey = image.convert("L").resize((spec.width, spec.height), Image.Resampling.BILINEAR)
     return np.asarray(grey)[np.newaxis, :, :, np.newaxis]
 

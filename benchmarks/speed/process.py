@@ -26,6 +26,7 @@ from benchmarks.results import files_of, median_ratio, write_results
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.preprocess import least_size
 from edge_runtime.statistics.estimates import Estimate
 
 _IMPORTS = {
@@ -38,11 +39,11 @@ _IMPORTS = {
 _SHORTEST = """
 import sys, numpy, PIL.Image
 from ai_edge_litert.interpreter import Interpreter
-model, image, height, width = sys.argv[1:]
+model, image, height, width, least_height, least_width = sys.argv[1:]
 interpreter = Interpreter(model_path=model, num_threads=2)
 interpreter.allocate_tensors()
 grey = PIL.Image.open(image)
-grey.draft("L", (2 * int(width), 2 * int(height)))
+grey.draft("L", (int(least_width), int(least_height)))
 pixels = numpy.asarray(grey.convert("L").resize((int(width), int(height))))
 interpreter.set_tensor(interpreter.get_input_details()[0]["index"], pixels[None, :, :, None])
 interpreter.invoke()
@@ -92,7 +93,7 @@ def run_process(engine: str, data: Path, output: Path, repetitions: int = 15) ->
     one = [*screen, "--format", "jsonl", paths[0]]
     spec = load_bundle().manifest.input
     model = os.path.join(DEFAULT_BUNDLE, "model.tflite")
-    size = [str(spec.height), str(spec.width)]
+    size = [str(spec.height), str(spec.width), *map(str, least_size(spec))]
     shortest = [sys.executable, "-c", _SHORTEST, model, paths[0], *size]
     commands = [bare, one] + ([shortest] if engine == "litert" else [])
     for command in commands:

@@ -10,6 +10,7 @@ operation: it is the scale (1/128) and the zero point (128) of the models' quant
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -30,8 +31,10 @@ PIXEL_SCALE = 1 / 128
 PIXEL_ZERO_POINT = 128
 
 # A JPEG is decoded at 1/2, 1/4 or 1/8 scale only while it stays this many times the tensor's
-# size, so that the antialiased resize still has samples to average.
-DECODE_OVERSAMPLING = 2
+# size. The decoder averages over what it leaves out, so little of this is needed; models before
+# 6.0.0 say 2 (docs/decisions/0039).
+DECODE_OVERSAMPLING = 1.25
+DECODE_OVERSAMPLINGS = (DECODE_OVERSAMPLING, 2)
 
 # Waking a second thread takes as long as resampling some 100,000 pixels: it gets the smaller part,
 # and none of a small image.
@@ -42,14 +45,14 @@ _RESAMPLED_AT_ONCE = 4_000_000  # pixels
 
 @frozen
 class InputSpec:
-    """What a model takes. The fields beside the size are fixed; manifests state them in full."""
+    """What a model takes. Manifests state it in full; beside the size only one field may differ."""
 
     height: int
     width: int
     channels: int = 1
     color_mode: str = "L"
     resize_filter: str = "bilinear"
-    decode_oversampling: int = DECODE_OVERSAMPLING
+    decode_oversampling: float = DECODE_OVERSAMPLING
     dtype: str = "uint8"
     layout: str = "NHWC"
     scale: float = PIXEL_SCALE
@@ -60,9 +63,17 @@ class InputSpec:
             raise InvalidValueError(
                 f"input size must be 32 to 1024 pixels a side, got {self.height} x {self.width}"
             )
+        if self.decode_oversampling not in DECODE_OVERSAMPLINGS:
+            raise InvalidValueError(
+                "input.decode_oversampling: this version prepares "
+                f"{' or '.join(map(str, DECODE_OVERSAMPLINGS))}, got {self.decode_oversampling!r}"
+            )
+        # As manifests write it: 2, and not 2.0.
+        if self.decode_oversampling == int(self.decode_oversampling):
+            object.__setattr__(self, "decode_oversampling", int(self.decode_oversampling))
         for field in dataclasses.fields(self)[2:]:
             value = getattr(self, field.name)
-            if value != field.default:
+            if field.name != "decode_oversampling" and value != field.default:
                 raise InvalidValueError(
                     f"input.{field.name}: this version prepares only {field.default!r}, "
                     f"got {value!r}"
@@ -84,8 +95,15 @@ def decode(data: bytes, spec: InputSpec) -> tuple[Image.Image, ImageFacts]:
     Raises:
         ImageError: The bytes cannot be read as an image.
     """
-    oversampled = (spec.height * spec.decode_oversampling, spec.width * spec.decode_oversampling)
-    return read_grey(data, oversampled)
+    return read_grey(data, least_size(spec))
+
+
+def least_size(spec: InputSpec) -> tuple[int, int]:
+    """(height, width) below which no JPEG is decoded, in pixels."""
+    return (
+        math.ceil(spec.height * spec.decode_oversampling),
+        math.ceil(spec.width * spec.decode_oversampling),
+    )
 
 
 def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

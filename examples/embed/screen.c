@@ -28,7 +28,7 @@
 #include <jpeglib.h> /* after stdio.h, which it needs and does not include */
 #include <png.h>
 
-enum { MOST_BYTES = 64000000, MOST_PIXELS = 64000000, OVERSAMPLING = 2, MESSAGE = 200 };
+enum { MOST_BYTES = 64000000, MOST_PIXELS = 64000000, MESSAGE = 200 };
 
 typedef struct {
     uint8_t *grey;
@@ -150,9 +150,8 @@ static void read_jpeg(const uint8_t *data, size_t bytes, film *film)
         jpeg_destroy_decompress(&decoder);
         return;
     }
-    /* At 1/2, 1/4 or 1/8 scale while both sides stay twice the tensor's. */
-    const int across = width / (OVERSAMPLING * CXR_INPUT_WIDTH);
-    const int down = height / (OVERSAMPLING * CXR_INPUT_HEIGHT);
+    /* At 1/2, 1/4 or 1/8 scale while both sides stay as large as the model needs them. */
+    const int across = width / CXR_LEAST_WIDTH, down = height / CXR_LEAST_HEIGHT;
     const int most = across < down ? across : down;
     decoder.scale_num = 1;
     decoder.scale_denom = most >= 8 ? 8 : most >= 4 ? 4 : most >= 2 ? 2 : 1;

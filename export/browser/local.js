@@ -142,9 +142,9 @@
     const chroma = C.chroma(at, height, width);
     C.luma(at, width * height, at);
     // A JPEG decoder would do this while decoding: half, a quarter or an eighth, as long as both
-    // sides stay twice the tensor's.
-    const { height: rows, width: columns } = bundle.input;
-    const room = Math.min(Math.floor(width / (2 * columns)), Math.floor(height / (2 * rows)));
+    // sides stay as large as the model needs them.
+    const [rows, columns] = bundle.input.least;
+    const room = Math.min(Math.floor(width / columns), Math.floor(height / rows));
     const step = isJpeg ? [8, 4, 2, 1].find((s) => s === 1 || room >= s) : 1;
     if (step > 1) C.shrink(at, height, width, step);
     return { at, chroma, width: Math.ceil(width / step), height: Math.ceil(height / step), stored: [height, width] };
