@@ -57,7 +57,9 @@ def steps(
         Step("throughput", ("throughput", "--bundle", bundle, "--data", originals,
                             *at("throughput")), (originals,)),
         Step("process", ("process", "--data", originals, *at("process")), (originals,)),
+        Step("decoding", ("decoding", bundle, "--data", originals, *at("decoding")), (originals,)),
         Step("counted", ("counted", *at("counted")), ()),
+        Step("boards", ("boards", *at("boards")), (Path("/usr/bin/qemu-aarch64"),)),
     )  # fmt: skip
 
 

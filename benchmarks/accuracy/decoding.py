@@ -29,8 +29,8 @@ from edge_runtime.images.file import read_file
 from edge_runtime.images.grey import read_grey
 from edge_runtime.images.preprocess import resize
 from edge_runtime.screener import Screener
-from edge_runtime.statistics.estimates import Estimate
-from edge_runtime.statistics.metrics import PairedDifference, auc_difference, auc_interval
+from edge_runtime.statistics.estimates import Estimate, PairedDifference
+from edge_runtime.statistics.metrics import auc_difference, auc_interval
 
 BEFORE = 2.0
 RULES = (1.0, 1.25, 1.5, BEFORE, math.inf)  # times the model's size; the last decodes everything

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.raw import ncnn_raw, onnxruntime_raw, openvino_raw, tflite_raw
+from benchmarks.speed.raw import Invoke, ncnn_raw, onnxruntime_raw, openvino_raw, tflite_raw
 
-LOADERS = {
+LOADERS: dict[str, Callable[[Path, int], Invoke]] = {
     "LiteRT": tflite_raw,
     "ONNX Runtime": onnxruntime_raw,
     "OpenVINO": openvino_raw,

@@ -40,7 +40,11 @@ _SECTIONS = (
      "archive --data chest_xray_originals --many 200000 --rows 1000000"),
     ("A process: cold start and memory", "process/process", (),
      "process --data chest_xray_originals"),
+    ("How small a JPEG may be decoded", "decoding/decoding", (),
+     "decoding bundles/unseen-children default small tiny --data chest_xray_originals"),
     ("Counted instructions", "counted/counted", (), "counted"),
+    ("Counted instructions on Arm", "boards/boards", (),
+     "boards --image chest_xray_originals/PNEUMONIA/person1459_bacteria_3796.jpeg"),
 )  # fmt: skip
 _INTRODUCTION = (
     "Every table below is what the command above it printed on the machine that it names; ratios "

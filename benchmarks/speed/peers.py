@@ -31,7 +31,9 @@ from benchmarks.speed.raw import (
     ncnn_raw,
     onnxruntime_raw,
     openvino_raw,
+    quantised_by_onnxruntime,
     tflite_raw,
+    with_batch,
 )
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.errors import ImageError
@@ -41,7 +43,9 @@ from edge_runtime.screener import Screener
 from edge_runtime.statistics.estimates import Estimate
 
 FLOOR = "LiteRT invoke, int8"
-_BLOCK = 20  # images
+OURS = "ours, int8 TFLite"
+_BLOCK = 24  # images
+_BATCHES = (2, 4, 8)  # images at once, beside one; _BLOCK is a multiple of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,7 @@ class PeerRow:
     ratio: Estimate | None  # of its time to the floor's with the same threads
     largest_logit_difference: float | None  # to the float .tflite
     note: str
+    batch: int = 1  # images at once; `ms` is of one of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +106,7 @@ def run_peers(
         run: The run folder, for Keras; without it Keras is left out.
         data: Images.
         output: Folder for the results.
-        blocks: Of 20 images for each engine.
+        blocks: Of 24 images for each engine.
 
     Raises:
         InvalidValueError: There are no files in `data`.
@@ -117,116 +122,183 @@ def run_peers(
             break
     rows: list[PeerRow] = []
     for threads in sorted({1, default_threads()}):
-        rows += _measure(_peers(bundle, reference, run, threads), pixels, threads, blocks)
+        peers = _peers(bundle, reference, run, threads, pixels)
+        rows += _measure(peers, pixels, threads, blocks)
     result = PeersResult(len(pixels), blocks, tuple(rows))
     write_results(output, "peers", result, _markdown(result))
     _draw(result, output / "peers.svg")
     return result
 
 
+@dataclasses.dataclass(frozen=True)
+class _Peer:
+    name: str
+    load: Callable[[], Invoke]
+    batch: int = 1
+
+
 def _peers(
-    bundle: Path, reference: Path, run: Path | None, threads: int
-) -> dict[str, Callable[[], Invoke]]:
+    bundle: Path,
+    reference: Path,
+    run: Path | None,
+    threads: int,
+    pixels: list[NDArray[np.uint8]],
+) -> list[_Peer]:
     def ours() -> Invoke:
         screener = Screener.load(bundle, engine="litert", threads=threads, force=True)
-        return lambda pixels: screener.run(pixels[0]).evidence_map
+        return lambda images: screener.run(images[0]).evidence_map
 
     def keras() -> Invoke:
         if run is None:
             raise NotInstalledError("no run folder given: --run")
         return keras_predict(run)
 
-    int8, float32 = bundle, reference
-    return {
-        FLOOR: lambda: tflite_raw(int8 / "model.tflite", threads),
-        "ours, int8 TFLite": ours,
-        "LiteRT invoke, float32": lambda: tflite_raw(float32 / "model.tflite", threads),
-        "ONNX Runtime, int8": lambda: onnxruntime_raw(int8 / "model.onnx", threads),
-        "ONNX Runtime, float32": lambda: onnxruntime_raw(float32 / "model.onnx", threads),
-        "OpenVINO, int8": lambda: openvino_raw(int8 / "model.onnx", threads),
-        "OpenVINO, float32": lambda: openvino_raw(float32 / "model.onnx", threads),
-        "ncnn, float16": lambda: ncnn_raw(float32 / "model.onnx", threads),
-        "Keras predict, float32": keras,
-    }
+    tflite, onnx = bundle / "model.tflite", bundle / "model.onnx"
+    float_tflite, float_onnx = reference / "model.tflite", reference / "model.onnx"
+    peers = [
+        _Peer(FLOOR, lambda: tflite_raw(tflite, threads)),
+        _Peer(OURS, ours),
+        _Peer("LiteRT invoke, float32", lambda: tflite_raw(float_tflite, threads)),
+        _Peer("ONNX Runtime, int8", lambda: onnxruntime_raw(onnx, threads)),
+        _Peer(
+            "ONNX Runtime, int8 by its own quantize_static",
+            lambda: onnxruntime_raw(quantised_by_onnxruntime(float_onnx, pixels), threads),
+        ),
+        _Peer("ONNX Runtime, float32", lambda: onnxruntime_raw(float_onnx, threads)),
+        _Peer("OpenVINO, int8", lambda: openvino_raw(onnx, threads)),
+        _Peer("OpenVINO, float32", lambda: openvino_raw(float_onnx, threads)),
+        _Peer("ncnn, float16", lambda: ncnn_raw(float_onnx, threads)),
+        _Peer("Keras predict, float32", keras),
+    ]
+    for batch in _BATCHES:
+        peers += [
+            _Peer(FLOOR, lambda n=batch: tflite_raw(tflite, threads, batch=n), batch),  # type: ignore[misc]
+            _Peer(
+                "ONNX Runtime, int8",
+                lambda n=batch: onnxruntime_raw(with_batch(onnx, n), threads),  # type: ignore[misc]
+                batch,
+            ),
+            _Peer(
+                "OpenVINO, int8",
+                lambda n=batch: openvino_raw(with_batch(onnx, n), threads),  # type: ignore[misc]
+                batch,
+            ),
+        ]
+    return peers
 
 
 def _measure(
-    peers: dict[str, Callable[[], Invoke]],
-    pixels: list[NDArray[np.uint8]],
-    threads: int,
-    blocks: int,
+    peers: list[_Peer], pixels: list[NDArray[np.uint8]], threads: int, blocks: int
 ) -> list[PeerRow]:
-    ready: dict[str, Invoke] = {}
-    notes: dict[str, str] = {}
-    for name, load in peers.items():
+    ready: dict[_Peer, Invoke] = {}
+    notes: dict[_Peer, str] = {}
+    for peer in peers:
         try:
-            ready[name] = load()
+            ready[peer] = peer.load()
         except NotInstalledError as error:
-            notes[name] = str(error)
-            tqdm.write(f"skipped {name}: {error}")
-    expected = [float(np.mean(ready["LiteRT invoke, float32"](p))) for p in pixels]
+            notes[peer] = str(error)
+            tqdm.write(f"skipped {peer.name}: {error}")
+    exact = next(invoke for peer, invoke in ready.items() if peer.name == "LiteRT invoke, float32")
+    expected = [float(np.mean(exact(p))) for p in pixels]
     errors = {
-        name: max(abs(float(np.mean(invoke(p))) - e) for p, e in zip(pixels, expected, strict=True))
-        for name, invoke in ready.items()
-        if "int8" not in name
+        peer: max(abs(float(np.mean(invoke(p))) - e) for p, e in zip(pixels, expected, strict=True))
+        for peer, invoke in ready.items()
+        if _gives_logits(peer)
     }
-    times: dict[str, list[float]] = {name: [] for name in ready}
+    taken = {
+        peer: [
+            np.concatenate(pixels[i : i + peer.batch])
+            for i in range(0, len(pixels) - peer.batch + 1, peer.batch)
+        ][: 3 if peer.name.startswith("Keras") else None]
+        for peer in ready
+    }
+    times: dict[_Peer, list[float]] = {peer: [] for peer in ready}
     for _ in tqdm(range(blocks), f"{threads} threads", disable=None):
-        for name, invoke in ready.items():
-            share = pixels[:3] if name.startswith("Keras") else pixels
+        for peer, invoke in ready.items():
             start = time.perf_counter()
-            for image in share:
-                invoke(image)
-            times[name].append((time.perf_counter() - start) / len(share))
-    floor = np.array(times[FLOOR])
+            for images in taken[peer]:
+                invoke(images)
+            seconds = time.perf_counter() - start
+            times[peer].append(seconds / (len(taken[peer]) * peer.batch))
+    floor = np.array(times[peers[0]])
     rows = []
-    for name in peers:
-        if name not in ready:
-            rows.append(PeerRow(name, threads, None, None, None, notes[name]))
+    for peer in peers:
+        if peer not in ready:
+            rows.append(PeerRow(peer.name, threads, None, None, None, notes[peer], peer.batch))
             continue
-        ratios = np.array(times[name]) / floor
+        ratios = np.array(times[peer]) / floor
         rows.append(
             PeerRow(
-                name,
+                peer.name,
                 threads,
-                round(statistics.median(times[name]) * 1e3, 4),
+                round(statistics.median(times[peer]) * 1e3, 4),
                 median_ratio(ratios),
-                round(errors[name], 4) if name in errors else None,
-                "all processors" if name.startswith("Keras") else "",
+                round(errors[peer], 4) if peer in errors else None,
+                "all processors" if peer.name.startswith("Keras") else "",
+                peer.batch,
             )
         )
     return rows
 
 
+def _gives_logits(peer: _Peer) -> bool:
+    """Whether its map is in the float model's units: the shipped int8 files give int8."""
+    return "int8" not in peer.name or "quantize_static" in peer.name
+
+
 def _markdown(result: PeersResult) -> str:
     lines = [
-        f"Inference alone on {result.images} prepared images, medians of {result.blocks} blocks in "
-        "turn; ratio to the floor with its 95 % bootstrap interval over blocks.",
+        ahead(result),
         "",
-        f"| engine | threads | ms | time / {FLOOR} | largest logit difference to float | |",
-        "|---|---|---|---|---|---|",
+        f"Inference alone on {result.images} prepared images, medians of {result.blocks} blocks in "
+        "turn, in ms for one image; ratio to the floor, one image at a time, with its 95 % "
+        "bootstrap interval over blocks.",
+        "",
+        f"| engine | images at once | threads | ms | time / {FLOOR} | "
+        "largest logit difference to float | |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in result.rows:
-        cells = [row.name, str(row.threads), "", "", "", row.note]
+        cells = [row.name, str(row.batch), str(row.threads), "", "", "", row.note]
         if row.ms is not None and row.ratio is not None:
-            cells[2:4] = [f"{row.ms:.2f}", f"{row.ratio:.2f}"]
+            cells[3:5] = [f"{row.ms:.2f}", f"{row.ratio:.2f}"]
         if row.largest_logit_difference is not None:
-            cells[4] = f"{row.largest_logit_difference:.3f}"
+            cells[5] = f"{row.largest_logit_difference:.3f}"
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
+
+
+def ahead(result: PeersResult) -> str:
+    """Which peers are faster than ours by more than chance: the least flattering first."""
+    said = []
+    for threads in sorted({row.threads for row in result.rows}):
+        rows = [row for row in result.rows if row.threads == threads and row.ratio is not None]
+        ours = next(row.ratio for row in rows if row.name == OURS)
+        faster = {
+            f"{row.name}, {row.batch} at once": row.ratio.value / ours.value
+            for row in rows
+            if row.ratio is not None and ours is not None and row.ratio.high < ours.low
+            and row.name not in (FLOOR, OURS)
+        }  # fmt: skip
+        words = [f"{name} ({ratio:.2f} of our time)" for name, ratio in sorted(
+            faster.items(), key=lambda item: item[1])]  # fmt: skip
+        plural = "thread" if threads == 1 else "threads"
+        said.append(f"with {threads} {plural} {', '.join(words) or 'none'}")
+    return f"Ahead of ours: {'; '.join(said)}."
 
 
 def _draw(result: PeersResult, path: Path) -> None:
     plt.rcParams["svg.hashsalt"] = "cxr-edge"
     threads = sorted({row.threads for row in result.rows})
     figure, axes = plt.subplots(
-        1, len(threads), figsize=(5.5 * len(threads), 4), squeeze=False, layout="constrained"
+        1, len(threads), figsize=(7 * len(threads), 6), squeeze=False, layout="constrained"
     )
     for axis, count in zip(axes[0], threads, strict=True):
         rows = [r for r in result.rows if r.threads == count and r.ratio is not None][::-1]
         values = [r.ratio.value for r in rows if r.ratio]
         colours = ["tab:blue" if r.name.startswith("ours") else "0.6" for r in rows]
-        bars = axis.barh([r.name for r in rows], values, color=colours)
+        names = [r.name if r.batch == 1 else f"{r.name}, {r.batch} at once" for r in rows]
+        bars = axis.barh(names, values, color=colours)
         axis.bar_label(bars, [f"{v:.2f}" for v in values], padding=3)
         axis.axvline(1, color="tab:red", linewidth=0.8)
         axis.set_xscale("log")

@@ -1,7 +1,8 @@
 """Engines by their own interfaces, with nothing of ours around them: the floor and the peers.
 
-Each function returns a callable: (1, height, width, 1) uint8 -> the evidence map as the engine
-gives it. What is not installed raises `NotInstalledError`, which names the package.
+Each function returns a callable: (n, height, width, 1) uint8 -> the evidence maps as the engine
+gives them; n is 1, or what the function was asked for. What is not installed raises
+`NotInstalledError`, which names the package.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def raw_invoke(bundle: Path, engine: str, threads: int) -> Invoke:
     )
 
 
-def tflite_raw(path: Path, threads: int, engine: str = "litert") -> Invoke:
+def tflite_raw(path: Path, threads: int, engine: str = "litert", batch: int = 1) -> Invoke:
     if engine == "litert":
         _require("ai_edge_litert", "ai-edge-litert")
         from ai_edge_litert.interpreter import Interpreter
@@ -54,8 +55,10 @@ def tflite_raw(path: Path, threads: int, engine: str = "litert") -> Invoke:
         _require("tflite_runtime", "tflite-runtime")
         from tflite_runtime.interpreter import Interpreter
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
-    interpreter.allocate_tensors()
     (source,) = interpreter.get_input_details()
+    if batch > 1:
+        interpreter.resize_tensor_input(source["index"], [batch, *source["shape"][1:]])
+    interpreter.allocate_tensors()
     target = next(d for d in interpreter.get_output_details() if len(d["shape"]) == 4)
 
     def invoke(pixels: NDArray[np.uint8]) -> Any:
@@ -66,7 +69,7 @@ def tflite_raw(path: Path, threads: int, engine: str = "litert") -> Invoke:
     return invoke
 
 
-def onnxruntime_raw(path: Path, threads: int) -> Invoke:
+def onnxruntime_raw(model: Path | bytes, threads: int) -> Invoke:
     _require("onnxruntime", "onnxruntime")
     import onnxruntime
 
@@ -76,18 +79,66 @@ def onnxruntime_raw(path: Path, threads: int) -> Invoke:
     # Otherwise the threads of this session slow down whatever is measured after it.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(
-        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+        str(model) if isinstance(model, Path) else model,
+        sess_options=options,
+        providers=["CPUExecutionProvider"],
     )
     return lambda pixels: session.run(["map"], {"image": pixels})[0]
 
 
-def openvino_raw(path: Path, threads: int) -> Invoke:
+def with_batch(path: Path, batch: int) -> bytes:
+    """An .onnx file that takes so many images at once, where the exported ones take one."""
+    _require("onnx", "onnx")
+    import onnx
+
+    proto = onnx.load(str(path))
+    graph = proto.graph
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    for tensor in graph.initializer:
+        if tensor.name in shapes:
+            shape = onnx.numpy_helper.to_array(tensor).copy()
+            shape[0] = batch
+            tensor.CopyFrom(onnx.numpy_helper.from_array(shape, tensor.name))
+    del graph.value_info[:]
+    return bytes(proto.SerializeToString())
+
+
+def quantised_by_onnxruntime(path: Path, pixels: Sequence[NDArray[np.uint8]]) -> bytes:
+    """A float .onnx file through `quantize_static` with its defaults, as its guide has it.
+
+    Args:
+        path: Float file that takes pixels.
+        pixels: (1, height, width, 1) each, for the ranges.
+    """
+    _require("onnx", "onnx")
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._images = iter(pixels)
+
+        def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
+            image = next(self._images, None)
+            return None if image is None else {"image": image}
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, target = Path(folder) / "prepared.onnx", Path(folder) / "quantised.onnx"
+        quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
+        quantize_static(str(prepared), str(target), Reader())
+        return target.read_bytes()
+
+
+def openvino_raw(model: Path | bytes, threads: int) -> Invoke:
     _require("openvino", "openvino")
     import openvino
 
     core = openvino.Core()
     settings = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
-    request = core.compile_model(str(path), "CPU", settings).create_infer_request()
+    given = str(model) if isinstance(model, Path) else core.read_model(model)
+    request = core.compile_model(given, "CPU", settings).create_infer_request()
 
     def invoke(pixels: NDArray[np.uint8]) -> Any:
         request.infer({"image": pixels})
