@@ -27,9 +27,10 @@ def write_model_card(manifest: Manifest) -> str:
         "## Model",
         "",
         f"- Input: {spec.height} x {spec.width} {spec.dtype} greyscale, {spec.resize_filter} "
-        f"stretch; scale 1/128, zero point {spec.zero_point}",
+        f"stretch; a JPEG is decoded down to {spec.decode_oversampling:g} times that; scale 1/128, "
+        f"zero point {spec.zero_point}",
         f"- Output: evidence map {' x '.join(map(str, manifest.outputs.map_shape))} (its mean is "
-        f"the logit) and {manifest.outputs.features} pooled features; "
+        f"the logit) and {_told_features(manifest)}; "
         f"{manifest.outputs.activation}",
         f"- Labels: {', '.join(manifest.labels)}"
         + (
@@ -102,6 +103,13 @@ def write_model_card(manifest: Manifest) -> str:
         *_source_lines(provenance.get("sources", {})),
     ]
     return "\n".join(lines)
+
+
+def _told_features(manifest: Manifest) -> str:
+    units = manifest.provenance.get("side_units", 0)
+    pooled = manifest.outputs.features - units
+    also = f", with {units} behind them that tell a mirrored film" if units else ""
+    return f"{pooled} pooled features{also}"
 
 
 def _own_points(manifest: Manifest) -> list[str]:
