@@ -37,6 +37,8 @@ def draw_files(folder: Path) -> None:
     grey.save(folder / "turned.jpeg", quality=80, exif=exif)
     # Large enough to be decoded at half scale.
     Image.fromarray(draw_phantom(12, False, 900, 1000)).save(folder / "half-scale.jpeg", quality=25)
+    # Decoded at half scale by models that keep 1.25 times their size, whole by those that keep 2.
+    Image.fromarray(draw_phantom(14, True, 600, 680)).save(folder / "third-size.jpeg", quality=25)
     # Narrow: newer versions of Pillow resample its columns first, unless told otherwise.
     Image.fromarray(draw_phantom(13, False, 420, 120)).save(folder / "narrow.jpeg", quality=25)
     grey.save(folder / "grey.png")

@@ -19,7 +19,7 @@ from edge_runtime import Screener
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.images.grey import read_grey
 from edge_runtime.images.phantom import draw_film, draw_phantom
-from edge_runtime.images.preprocess import InputSpec, prepare_pixels
+from edge_runtime.images.preprocess import InputSpec, least_size, prepare_pixels
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.images.readers.raster import table_to_8_bits
 from export.c_array import write_c_array
@@ -125,7 +125,7 @@ def test_golden_files_become_the_same_tensors(program: Program) -> None:
     decoded = []
     for file in sorted((ROOT / "tests/data/golden").iterdir()):
         if file.suffix in (".jpeg", ".png", ".bmp", ".webp"):
-            grey, _ = read_grey(file.read_bytes(), (448, 448))
+            grey, _ = read_grey(file.read_bytes(), least_size(spec))
             decoded.append((np.asarray(grey), spec.height, spec.width))
     assert len(decoded) >= 8
     check_resized(program, decoded)
@@ -211,7 +211,9 @@ def test_real_films_are_judged_alike(program: Program) -> None:
 
     def read() -> Iterator[tuple[NDArray[np.uint8], ImageFacts]]:
         for file in files:
-            grey, facts = read_grey(file.read_bytes(), (448, 448))
+            grey, facts = read_grey(
+                file.read_bytes(), least_size(program.screener.bundle.manifest.input)
+            )
             yield np.asarray(grey), facts
 
     assert check_judged(program, read()) == len(files)

@@ -16,7 +16,7 @@ from PIL import Image
 from edge_runtime.basics.beside import Beside, Task
 from edge_runtime.errors import ErrorCode, ImageError, InvalidValueError
 from edge_runtime.images.phantom import draw_phantom
-from edge_runtime.images.preprocess import InputSpec, prepare, prepare_pixels, resize
+from edge_runtime.images.preprocess import InputSpec, decode, prepare, prepare_pixels, resize
 from edge_runtime.images.readers.raster import scale_to_8_bits
 
 GOLDEN = Path(__file__).parents[2] / "data" / "golden"
@@ -31,7 +31,7 @@ def encode(image: Image.Image, format_name: str, **options: object) -> bytes:
 
 
 def test_every_golden_file_is_listed() -> None:
-    assert len(TENSORS) == 15
+    assert len(TENSORS) == 16
     assert set(TENSORS) == {p.name for p in GOLDEN.iterdir()} - {"tensors.json"}
 
 
@@ -40,6 +40,27 @@ def test_golden_tensor(name: str) -> None:
     tensor = prepare((GOLDEN / name).read_bytes(), SPEC)
     assert (tensor.shape, tensor.dtype) == ((224, 224, 1), np.uint8)
     assert hashlib.sha256(tensor.tobytes()).hexdigest() == TENSORS[name]
+
+
+@pytest.mark.parametrize(("times", "scale"), [(1.25, 2), (2, 1)])
+def test_a_jpeg_is_decoded_no_smaller_than_the_model_says(times: float, scale: int) -> None:
+    """600 x 680 is between the two rules: half of it is 1.25 times the model's size, not 2."""
+    data = (GOLDEN / "third-size.jpeg").read_bytes()
+    spec = InputSpec(224, 224, decode_oversampling=times)
+    grey, facts = decode(data, spec)
+    assert grey.size == (680 // scale, 600 // scale)
+    assert (facts.width, facts.height) == (680, 600)
+    by_hand = Image.open(io.BytesIO(data))
+    by_hand.draft("L", (680 // scale, 600 // scale))
+    assert by_hand.size == grey.size
+    np.testing.assert_array_equal(np.asarray(by_hand), np.asarray(grey))
+    np.testing.assert_array_equal(prepare(data, spec), resize(by_hand, spec))
+
+
+def test_manifests_say_two_and_not_two_point_nought() -> None:
+    assert repr(InputSpec(224, 224, decode_oversampling=2.0).decode_oversampling) == "2"
+    with pytest.raises(InvalidValueError, match=r"decode_oversampling: .* 1\.25 or 2, got 3"):
+        InputSpec(224, 224, decode_oversampling=3)
 
 
 @pytest.mark.parametrize("size", [(150, 900), (600, 500), (500, 600), (90, 1000), (900, 90)])
