@@ -1,6 +1,7 @@
 """Export a finished run as a bundle, or a bundle as C or as a web page: see --help of each.
 
 python -m export RUN --output BUNDLE
+python -m export again BUNDLE --decode-oversampling TIMES --version VERSION --output BUNDLE
 python -m export c-array BUNDLE --output FOLDER
 python -m export web BUNDLE --output FOLDER
 """
@@ -13,7 +14,7 @@ import sys
 
 from edge_runtime.errors import CxrEdgeError
 
-_OF_BUNDLES = {"c-array": "export.c_array", "web": "export.web"}
+_OF_BUNDLES = {"again": "export.again", "c-array": "export.c_array", "web": "export.web"}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,96 @@
+"""A bundle written again: the same model files, byte for byte, with another rule for decoding JPEG.
+
+The rule stands in the manifest alone (docs/decisions/0039), so that nothing has to be converted,
+and what was measured on films that are never decoded at a reduced scale stays true. Known answers
+are made anew, and the result is loaded and verified as after an export.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.shipped import bundle_folder
+from edge_runtime.engines import litert, onnxruntime
+from edge_runtime.engines.engine import Engine
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.preprocess import DECODE_OVERSAMPLINGS
+from export.write import Converted, write_bundles
+
+_LOADERS = {"tflite": litert, "onnx": onnxruntime}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = __doc__
+    parser.epilog = (
+        "example: python -m export again default --decode-oversampling 1.25 --version 5.2.0 "
+        "--output bundles/default"
+    )
+    parser.add_argument("bundle", type=lambda text: Path(bundle_folder(text)))
+    parser.add_argument(
+        "--decode-oversampling",
+        type=float,
+        choices=DECODE_OVERSAMPLINGS,
+        metavar="TIMES",
+        required=True,
+        help="how many times the model's size a JPEG keeps while it is decoded: "
+        f"{' or '.join(map(str, DECODE_OVERSAMPLINGS))}",
+    )
+    parser.add_argument("--version", required=True, help="of the new bundle")
+    parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
+    parser.add_argument("--force", action="store_true", help="replace an existing bundle")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    write_again(
+        arguments.bundle,
+        arguments.output,
+        arguments.decode_oversampling,
+        arguments.version,
+        arguments.force,
+    )
+    print(arguments.output)
+    return 0
+
+
+def write_again(
+    folder: Path, output: Path, decode_oversampling: float, version: str, force: bool = False
+) -> Manifest:
+    """Write the bundle in `folder` to `output`.
+
+    Raises:
+        BundleError: `folder` is no whole bundle.
+        InvalidValueError: `output` exists and `force` is not set.
+        GateError: What was written does not give its known answers.
+    """
+    if output.exists() and not force:
+        raise InvalidValueError(f"{output} exists; give another --output, or --force")
+    bundle = load_bundle(folder)
+    bundle.verify_files()
+    old = bundle.manifest
+    draft = dataclasses.replace(
+        old,
+        version=version,
+        input=dataclasses.replace(old.input, decode_oversampling=decode_oversampling),
+        files=(),
+        known_answers=(),
+    )
+    converted = []
+    for file in old.files:
+        if file.format is None or file.precision is None:
+            continue  # the card, which is made anew
+        content = (folder / file.path).read_bytes()
+        engine: Engine = _LOADERS[file.format].load(content, 1)
+        none = np.zeros((0, 0))
+        converted.append(
+            Converted(
+                file.format, file.precision, content, engine, file.logit_offset, none,
+                none.astype(np.float32),
+            )
+        )  # fmt: skip
+    return write_bundles(draft, {output: converted})
