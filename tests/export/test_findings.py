@@ -87,7 +87,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made4:
     run, bundle = folder / "run", folder / "bundle"
     fit = workbench(
         "train", "fit", "--recipe", "smoke", "--weights", "none", "--data", table,
-        *(text for change in settings for text in ("--set", change)), "--output", run,
+        *(text for change in settings for text in ("--set", "input.decode_oversampling=2", "--set", change)), "--output", run,
     )  # fmt: skip
     assert fit.returncode == 0, fit.stderr
     exported = workbench("export", run, "--data", table, "--name", "four", "--output", bundle)
