@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import subprocess
 import sys
 import time
@@ -32,6 +33,8 @@ def steps(
     originals = shared / "chest_xray_originals"
     pair = ("--bundle", bundle, "--float", reference)
 
+    emulator = Path(shutil.which("qemu-aarch64") or "qemu-aarch64")
+
     def at(name: str) -> tuple[object, ...]:
         return ("--output", results / name)
 
@@ -59,7 +62,7 @@ def steps(
         Step("process", ("process", "--data", originals, *at("process")), (originals,)),
         Step("decoding", ("decoding", bundle, "--data", originals, *at("decoding")), (originals,)),
         Step("counted", ("counted", *at("counted")), ()),
-        Step("boards", ("boards", *at("boards")), (Path("/usr/bin/qemu-aarch64"),)),
+        Step("boards", ("boards", *at("boards")), (emulator,)),
     )  # fmt: skip
 
 

@@ -132,7 +132,8 @@ class _Bundle:
         manifest = shipped.manifest
         _call(
             "export", FLOAT_MODELS / self.name, *_learned_from(self.name, data), "--output", made,
-            "--name", manifest.name, "--version", manifest.version, "--force",
+            "--name", manifest.name, "--version", manifest.version,
+            "--decode-oversampling", manifest.input.decode_oversampling, "--force",
         )  # fmt: skip
         recorded = manifest.provenance["export_versions"]
         here = installed_versions(recorded)

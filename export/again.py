@@ -10,19 +10,17 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from edge_runtime.bundle.folder import load_bundle
-from edge_runtime.bundle.manifest import Manifest
+from edge_runtime.bundle.manifest import BundledFile, Manifest
 from edge_runtime.bundle.shipped import bundle_folder
 from edge_runtime.engines import litert, onnxruntime
-from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import DECODE_OVERSAMPLINGS
-from export.write import Converted, write_bundles
+from export.write import ModelFile, write_bundles
 
-_LOADERS = {"tflite": litert, "onnx": onnxruntime}
+_LOADERS: dict[str, Any] = {"tflite": litert, "onnx": onnxruntime}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,17 +78,16 @@ def write_again(
         files=(),
         known_answers=(),
     )
-    converted = []
-    for file in old.files:
-        if file.format is None or file.precision is None:
-            continue  # the card, which is made anew
-        content = (folder / file.path).read_bytes()
-        engine: Engine = _LOADERS[file.format].load(content, 1)
-        none = np.zeros((0, 0))
-        converted.append(
-            Converted(
-                file.format, file.precision, content, engine, file.logit_offset, none,
-                none.astype(np.float32),
-            )
-        )  # fmt: skip
-    return write_bundles(draft, {output: converted})
+    files = [
+        _open(folder / file.path, file)
+        for file in old.files
+        if file.format is not None  # the card, which has none, is made anew
+    ]
+    return write_bundles(draft, {output: files})
+
+
+def _open(path: Path, file: BundledFile) -> ModelFile:
+    content = path.read_bytes()
+    assert file.format is not None and file.precision is not None
+    engine = _LOADERS[file.format].load(content, 1)
+    return ModelFile(file.format, file.precision, content, engine, file.logit_offset)

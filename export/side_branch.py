@@ -9,7 +9,8 @@ where things are:
     block 12 (h/16, w/16, c) -> 1x1, 24 -> 3x3 stride 2, 24 -> all of it, 8 units -> ReLU
 
 The units are scaled to the range of the pooled features and stand behind them in the output
-"features", where the gate's classifier finds them. A thousandth of the network's arithmetic or so.
+"features", where the gate's classifier finds them. A quarter of a percent of the
+network's arithmetic.
 """
 
 from __future__ import annotations

@@ -24,20 +24,14 @@ from export.verify.known_answers import make_known_answers, reference_kernels
 
 
 @dataclasses.dataclass(frozen=True)
-class Converted:
-    """One model file, loaded, with what it yields on validation."""
+class ModelFile:
+    """One model file, loaded."""
 
     format: str  # tflite | onnx
     precision: str  # float32 | int8
     content: bytes
     engine: Engine
     offset: tuple[float, ...]
-    validation: NDArray[np.float64]  # (n, units), offset added
-    validation_features: NDArray[np.float32]  # (n, channels)
-
-    @property
-    def label(self) -> str:
-        return f"{self.precision} {self.format}"
 
     @property
     def file(self) -> BundledFile:
@@ -52,7 +46,19 @@ class Converted:
         )
 
 
-def write_bundles(draft: Manifest, targets: Mapping[Path, Sequence[Converted]]) -> Manifest:
+@dataclasses.dataclass(frozen=True)
+class Converted(ModelFile):
+    """With what it yields on validation."""
+
+    validation: NDArray[np.float64]  # (n, units), offset added
+    validation_features: NDArray[np.float32]  # (n, channels)
+
+    @property
+    def label(self) -> str:
+        return f"{self.precision} {self.format}"
+
+
+def write_bundles(draft: Manifest, targets: Mapping[Path, Sequence[ModelFile]]) -> Manifest:
     """Write every target, or none: they move to their places after all have been verified.
 
     Args:
@@ -82,7 +88,7 @@ def write_bundles(draft: Manifest, targets: Mapping[Path, Sequence[Converted]]) 
     return manifest
 
 
-def _write(folder: Path, draft: Manifest, converted: Sequence[Converted]) -> Manifest:
+def _write(folder: Path, draft: Manifest, converted: Sequence[ModelFile]) -> Manifest:
     folder.mkdir()
     for c in converted:
         (folder / c.file.path).write_bytes(c.content)
@@ -100,7 +106,7 @@ def _write(folder: Path, draft: Manifest, converted: Sequence[Converted]) -> Man
     return manifest
 
 
-def _known_answers(spec: InputSpec, converted: Sequence[Converted]) -> tuple[KnownAnswer, ...]:
+def _known_answers(spec: InputSpec, converted: Sequence[ModelFile]) -> tuple[KnownAnswer, ...]:
     engines = {c.engine.family: c.engine for c in converted}
     offsets = {c.engine.family: c.offset for c in converted}
     for c in converted:

@@ -54,11 +54,10 @@ class PeerRow:
 
     name: str
     threads: int
-    ms: float | None
+    ms: float | None  # for one image
     ratio: Estimate | None  # of its time to the floor's with the same threads
     largest_logit_difference: float | None  # to the float .tflite
     note: str
-    batch: int = 1  # images at once; `ms` is of one of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,14 +171,18 @@ def _peers(
     ]
     for batch in _BATCHES:
         peers += [
-            _Peer(FLOOR, lambda n=batch: tflite_raw(tflite, threads, batch=n), batch),  # type: ignore[misc]
             _Peer(
-                "ONNX Runtime, int8",
+                f"{FLOOR}, {batch} at once",
+                lambda n=batch: tflite_raw(tflite, threads, batch=n),  # type: ignore[misc]
+                batch,
+            ),
+            _Peer(
+                f"ONNX Runtime, int8, {batch} at once",
                 lambda n=batch: onnxruntime_raw(with_batch(onnx, n), threads),  # type: ignore[misc]
                 batch,
             ),
             _Peer(
-                "OpenVINO, int8",
+                f"OpenVINO, int8, {batch} at once",
                 lambda n=batch: openvino_raw(with_batch(onnx, n), threads),  # type: ignore[misc]
                 batch,
             ),
@@ -224,7 +227,7 @@ def _measure(
     rows = []
     for peer in peers:
         if peer not in ready:
-            rows.append(PeerRow(peer.name, threads, None, None, None, notes[peer], peer.batch))
+            rows.append(PeerRow(peer.name, threads, None, None, None, notes[peer]))
             continue
         ratios = np.array(times[peer]) / floor
         rows.append(
@@ -235,7 +238,6 @@ def _measure(
                 median_ratio(ratios),
                 round(errors[peer], 4) if peer in errors else None,
                 "all processors" if peer.name.startswith("Keras") else "",
-                peer.batch,
             )
         )
     return rows
@@ -254,16 +256,15 @@ def _markdown(result: PeersResult) -> str:
         "turn, in ms for one image; ratio to the floor, one image at a time, with its 95 % "
         "bootstrap interval over blocks.",
         "",
-        f"| engine | images at once | threads | ms | time / {FLOOR} | "
-        "largest logit difference to float | |",
-        "|---|---|---|---|---|---|---|",
+        f"| engine | threads | ms | time / {FLOOR} | largest logit difference to float | |",
+        "|---|---|---|---|---|---|",
     ]
     for row in result.rows:
-        cells = [row.name, str(row.batch), str(row.threads), "", "", "", row.note]
+        cells = [row.name, str(row.threads), "", "", "", row.note]
         if row.ms is not None and row.ratio is not None:
-            cells[3:5] = [f"{row.ms:.2f}", f"{row.ratio:.2f}"]
+            cells[2:4] = [f"{row.ms:.2f}", f"{row.ratio:.2f}"]
         if row.largest_logit_difference is not None:
-            cells[5] = f"{row.largest_logit_difference:.3f}"
+            cells[4] = f"{row.largest_logit_difference:.3f}"
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
@@ -275,7 +276,7 @@ def ahead(result: PeersResult) -> str:
         rows = [row for row in result.rows if row.threads == threads and row.ratio is not None]
         ours = next(row.ratio for row in rows if row.name == OURS)
         faster = {
-            f"{row.name}, {row.batch} at once": row.ratio.value / ours.value
+            row.name: row.ratio.value / ours.value
             for row in rows
             if row.ratio is not None and ours is not None and row.ratio.high < ours.low
             and row.name not in (FLOOR, OURS)
@@ -297,8 +298,7 @@ def _draw(result: PeersResult, path: Path) -> None:
         rows = [r for r in result.rows if r.threads == count and r.ratio is not None][::-1]
         values = [r.ratio.value for r in rows if r.ratio]
         colours = ["tab:blue" if r.name.startswith("ours") else "0.6" for r in rows]
-        names = [r.name if r.batch == 1 else f"{r.name}, {r.batch} at once" for r in rows]
-        bars = axis.barh(names, values, color=colours)
+        bars = axis.barh([r.name for r in rows], values, color=colours)
         axis.bar_label(bars, [f"{v:.2f}" for v in values], padding=3)
         axis.axvline(1, color="tab:red", linewidth=0.8)
         axis.set_xscale("log")

@@ -32,7 +32,7 @@ PIXEL_ZERO_POINT = 128
 
 # A JPEG is decoded at 1/2, 1/4 or 1/8 scale only while it stays this many times the tensor's
 # size. The decoder averages over what it leaves out, so little of this is needed; models before
-# 6.0.0 say 2 (docs/decisions/0039).
+# 5.2.0 say 2 (docs/decisions/0039).
 DECODE_OVERSAMPLING = 1.25
 DECODE_OVERSAMPLINGS = (DECODE_OVERSAMPLING, 2)
 
@@ -98,12 +98,15 @@ def decode(data: bytes, spec: InputSpec) -> tuple[Image.Image, ImageFacts]:
     return read_grey(data, least_size(spec))
 
 
-def least_size(spec: InputSpec) -> tuple[int, int]:
-    """(height, width) below which no JPEG is decoded, in pixels."""
-    return (
-        math.ceil(spec.height * spec.decode_oversampling),
-        math.ceil(spec.width * spec.decode_oversampling),
-    )
+def least_size(spec: InputSpec, times: float | None = None) -> tuple[int, int]:
+    """(height, width) below which no JPEG is decoded, in pixels.
+
+    Args:
+        spec: Of the model.
+        times: Another rule than the model's own, to compare with.
+    """
+    times = spec.decode_oversampling if times is None else times
+    return math.ceil(spec.height * times), math.ceil(spec.width * times)
 
 
 def prepare_pixels(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

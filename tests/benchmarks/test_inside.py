@@ -135,7 +135,9 @@ def test_peers_are_measured_or_skipped_by_name(
     assert all(row["ratio"]["value"] == 1 for row in floors)
     for row in rows:
         assert (row["ms"] is None) == row["note"].startswith("not installed"), row
-        if row["largest_logit_difference"] is not None:
+        if "quantize_static" in row["name"] and row["ms"] is not None:
+            assert row["largest_logit_difference"] > 0  # another model, and it is said how far off
+        elif row["largest_logit_difference"] is not None:
             # The same model; ncnn and, where the processor can, OpenVINO with 16-bit numbers.
             exact = not row["name"].startswith(("ncnn", "OpenVINO"))
             assert row["largest_logit_difference"] < (1e-3 if exact else 0.3)
