@@ -168,6 +168,9 @@ class Distillation:
 
     teachers: tuple[str, ...] = ()  # run folders; none: labels alone
     weight: float = 0.7  # share of the teachers' mean probability in the target
+    # (height, width) at which films are changed and shown to the teachers; the student sees the
+    # same film reduced. (0, 0): at the student's own, which teachers see enlarged.
+    size: tuple[int, int] = (0, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +204,14 @@ class Recipe:
     distillation: Distillation = Distillation()
     evidence: Evidence = Evidence()
     about: About = About()
+
+    @property
+    def training_input(self) -> InputSpec:
+        """How films of training are prepared: as the model's input, or larger for its teachers."""
+        if not any(self.distillation.size):
+            return self.input
+        height, width = self.distillation.size
+        return dataclasses.replace(self.input, height=height, width=width)
 
 
 def recipe_names() -> list[str]:
@@ -278,6 +289,13 @@ def _check(recipe: Recipe, name: str) -> None:
             raise InvalidValueError(f"{name}: {key} must be one of {', '.join(known)}: {value!r}")
     if not recipe.optimisation.epochs + recipe.optimisation.head_epochs:
         raise InvalidValueError(f"{name}: optimisation.epochs and head_epochs are both 0")
+    size = recipe.distillation.size
+    own = (recipe.input.height, recipe.input.width)
+    if any(size) and not (recipe.distillation.teachers and size[0] >= own[0] and size[1] >= own[1]):
+        raise InvalidValueError(
+            f"{name}: distillation.size is what teachers see, and no smaller than the student's "
+            f"input of {own}: {size} for {len(recipe.distillation.teachers)} teachers"
+        )
     if len(recipe.network.labels) < 2 or len(set(recipe.network.labels)) < len(
         recipe.network.labels
     ):

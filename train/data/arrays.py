@@ -55,7 +55,7 @@ _VALIDATION_SEED = 20260101
 class Arrays:
     """Prepared images (n, h, w, 1) uint8 with training targets (n, units) and sample weights."""
 
-    train: NDArray[np.uint8]
+    train: NDArray[np.uint8]  # of `recipe.training_input`, the others of `recipe.input`
     target: NDArray[np.float32]
     weight: NDArray[np.float32]
     validation: NDArray[np.uint8]
@@ -91,10 +91,14 @@ class Arrays:
                 there are no films of.
         """
         store = stream / "train-pixels.npy" if stream else None
-        train = source.pixels(split.train, recipe.input, "reading train", store)
+        larger = recipe.training_input
+        train = source.pixels(split.train, larger, "reading train", store)
         validation = source.pixels(split.validation, recipe.input, "reading validation")
         if recipe.data.duplicates != "allow":
-            _check_apart(split, train, validation, source, recipe.data.near_bits)
+            alike = validation
+            if larger != recipe.input:
+                alike = source.pixels(split.validation, larger, "reading validation as train")
+            _check_apart(split, train, alike, source, recipe.data.near_bits)
         target, weight = _targets(recipe, split.train)
         corrupted = corrupted_copy(validation)
         digest = fingerprint(split.train + split.validation, (train, validation))

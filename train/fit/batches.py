@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.preprocess import InputSpec, prepare_pixels
 from train.data.augment import augment
 from train.data.mixture import Mixture
 from train.fit.evidence import map_target
@@ -29,7 +30,7 @@ class TrainingBatches(keras.utils.PyDataset):
         super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
         self.pixels, self.target, self.weight = pixels, target, weight
         self.policy, self.batch_size = recipe.augmentation, recipe.optimisation.batch_size
-        self.key, self.teacher = (recipe.seed, epoch), teacher
+        self.key, self.teacher, self.input = (recipe.seed, epoch), teacher, recipe.input
         policy = self.policy
         self.swaps = policy.histogram_swap or policy.spectrum_swap or policy.frame_swap
         diseased = disease_share(target, recipe.network.activation) > 0.5
@@ -53,7 +54,7 @@ class TrainingBatches(keras.utils.PyDataset):
             weight = _mix(weight, share)
         if self.teacher:
             target = self.teacher.targets(batch, target)
-        return batch, target, weight
+        return _reduced(batch, self.input), target, weight
 
     def _augmented(self, index: int) -> NDArray[np.uint8]:
         rng = np.random.default_rng((*self.key, index))
@@ -86,6 +87,7 @@ class MixedBatches(keras.utils.PyDataset):
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self.mixture, self.target, self.steps = mixture, target, recipe.data.steps
         self.key, self.map_size, self.teacher = (recipe.seed, epoch), map_size, teacher
+        self.input = recipe.input
         self.with_side = recipe.optimisation.mirrored > 0
 
     def __len__(self) -> int:
@@ -106,12 +108,20 @@ class MixedBatches(keras.utils.PyDataset):
         if self.with_side:
             mirrored = [one.mirrored for one in rendered]
             targets["side"] = np.array(mirrored, np.float32)[:, np.newaxis]
-        return batch, targets
+        return _reduced(batch, self.input), targets
 
 
 def disease_share(target: NDArray[np.float32], activation: str) -> NDArray[np.float32]:
     """Probability of any disease in targets (n, units) of an activation."""
     return np.asarray(target.max(axis=1) if activation == "sigmoid" else target[:, 1:].sum(axis=1))
+
+
+def _reduced(batch: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
+    """What teachers saw (n, h, w, 1) as the student sees it: reduced like a film on a device."""
+    if batch.shape[1:3] == (spec.height, spec.width):
+        return batch
+    films = np.rint(batch[:, :, :, 0]).astype(np.uint8)
+    return np.stack([prepare_pixels(film, spec) for film in films]).astype(np.float32)
 
 
 def _mix(values: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:

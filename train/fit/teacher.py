@@ -2,7 +2,8 @@
 
 The target becomes (1 - weight) * label + weight * probability of the teachers. Cross-entropy is
 linear in the target, so this is the weighted sum of the two losses. A teacher judges the very
-pixels that the student sees, augmentation included.
+film that the student sees, augmentation included, and with distillation.size before it is reduced
+to the student's input.
 
 Source: Hinton, Vinyals and Dean, Distilling the Knowledge in a Neural Network, 2015, at
 temperature 1; Beyer et al., Knowledge distillation: a good teacher is patient and consistent,

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.preprocess import prepare_pixels
 from tests.conftest import workbench
 from train.recipe import Distillation, load_recipe
 
@@ -53,11 +55,63 @@ def test_a_teacher_that_learned_from_our_validation_is_refused(smoke_run: Path) 
         Teacher([str(smoke_run / "nowhere")], recipe, ())
 
 
-def test_a_student_is_trained(smoke_run: Path, tmp_path: Path) -> None:
+def test_teachers_may_see_more_of_the_same_film(smoke_run: Path) -> None:
+    from train.fit.batches import TrainingBatches
+    from train.fit.teacher import Teacher
+
+    spec = load_recipe("smoke").input
+    small = dataclasses.replace(spec, height=spec.height // 2, width=spec.width // 2)
+    recipe = dataclasses.replace(
+        _recipe(smoke_run, 1.0),
+        input=small,
+        distillation=Distillation((str(smoke_run),), 1.0, (spec.height, spec.width)),
+    )
+    assert recipe.training_input == spec
+    films = np.stack([draw_phantom(i, i % 2 == 1, spec.height, spec.width) for i in range(8)])
+    labels, weight = np.zeros((8, 1), np.float32), np.ones(8, np.float32)
+    seen: list[np.ndarray] = []
+
+    class Watching(Teacher):
+        def targets(self, batch, target):  # type: ignore[no-untyped-def]
+            seen.append(batch)
+            return super().targets(batch, target)
+
+    teacher = Watching(recipe.distillation.teachers, recipe, ())
+    recipe = dataclasses.replace(
+        recipe, optimisation=dataclasses.replace(recipe.optimisation, batch_size=8)
+    )
+    batches = TrainingBatches(films[:, :, :, np.newaxis], labels, weight, recipe, 0, teacher)
+    pixels, target, _ = batches[0]
+    assert seen[0].shape == (8, spec.height, spec.width, 1)
+    assert pixels.shape == (8, small.height, small.width, 1)
+    for shown, student in zip(seen[0], pixels, strict=True):
+        reduced = prepare_pixels(shown[:, :, 0].astype(np.uint8), small)
+        np.testing.assert_array_equal(student, reduced)
+    np.testing.assert_array_equal(target, teacher.targets(seen[0], labels))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("distillation.size=[64, 64]",), ('distillation.teachers=["x"]', "distillation.size=[8, 8]")],
+)
+def test_a_size_for_teachers_needs_teachers_and_is_no_smaller(settings: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidValueError, match=r"distillation\.size"):
+        load_recipe("smoke", settings)
+
+
+@pytest.mark.parametrize("larger", [[0, 0], [112, 112]])
+def test_a_student_is_trained(smoke_run: Path, tmp_path: Path, larger: list[int]) -> None:
     result = workbench(
         *("train", "fit", "--recipe", "smoke", "--weights", "none", "--output", tmp_path / "run"),
         *("--set", f'distillation.teachers=["{smoke_run}"]', "--set", "optimisation.epochs=1"),
+        *("--set", f"distillation.size={larger}"),
     )
     assert result.returncode == 0, result.stderr
+    if any(larger):
+        import keras
+
+        model = keras.models.load_model(tmp_path / "run" / "model.keras", compile=False)
+        spec = load_recipe("smoke").input
+        assert model.input_shape[1:3] == (spec.height, spec.width)
     run = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert run["recipe"]["distillation"]["teachers"] == [str(smoke_run)]
