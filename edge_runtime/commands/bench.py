@@ -73,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if arguments.paths[:1] == ["compare"]:
         return _compare(arguments)
+    if arguments.all_engines and (arguments.engine != "auto" or arguments.profile):
+        other = "--profile" if arguments.profile else f"--engine {arguments.engine}"
+        raise InvalidValueError(f"--all-engines measures every engine: leave {other} out")
     from edge_runtime.basics.parse import to_mapping
 
     if arguments.profile:

@@ -157,7 +157,9 @@ def make_app(
         Route("/metrics", lambda request: PlainTextResponse(metrics.text()), methods=["GET"]),
         Route(
             "/openapi.json",
-            lambda request: JSONResponse(describe_api(settings.max_bytes, bool(settings.token))),
+            lambda request: JSONResponse(
+                describe_api(settings.max_bytes, bool(settings.token), desk is not None)
+            ),
             methods=["GET"],
         ),
     ]

@@ -17,8 +17,8 @@ _RECORD = os.path.join(_HERE, "..", "..", "schemas", "result-1.schema.json")
 _PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/problem"}}}
 
 
-def describe_api(max_bytes: int, token: bool) -> dict[str, Any]:
-    """The content of /openapi.json."""
+def describe_api(max_bytes: int, token: bool, labelling: bool = False) -> dict[str, Any]:
+    """The content of /openapi.json, with the films to label where there are any."""
     with open(os.path.join(_HERE, "openapi.json"), encoding="utf-8") as file:
         document = json.load(file)
     with open(_RECORD, encoding="utf-8") as file:
@@ -26,10 +26,11 @@ def describe_api(max_bytes: int, token: bool) -> dict[str, Any]:
     texts = document["refusals"] | {"413": f"More than {max_bytes} bytes."}
     api: dict[str, Any] = document["api"]
     api["info"]["version"] = __version__
+    api["paths"] |= document["labelling"] if labelling else {}
     for path in api["paths"].values():
         for method, operation in path.items():
             codes = {*operation.pop("refusals", ()), 421} | ({401} if token else set())
-            codes |= {403} if method == "post" else set()
+            codes |= {403} if method in ("post", "put") else set()
             operation["responses"] |= {
                 str(code): {"description": texts[str(code)], "content": _PROBLEM}
                 for code in sorted(codes)

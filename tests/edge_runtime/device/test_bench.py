@@ -164,6 +164,14 @@ def test_a_system_that_tells_nothing_is_described_all_the_same(
     assert machine.current_condition().throttling is None
 
 
+@pytest.mark.parametrize("other", [["--engine", "litert"], ["--profile"]])
+def test_every_engine_and_one_of_them_exclude_each_other(
+    other: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", "--all-engines", *other]) == 2
+    assert f"leave {' '.join(other)} out" in capsys.readouterr().err
+
+
 def test_every_engine_is_measured_on_the_same_images(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from edge_runtime.images.phantom import phantom_jpeg
@@ -99,3 +100,36 @@ def no_network() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("no right to a network namespace here")
     return prefix
+
+
+def check_api(server: str) -> None:
+    """Requests drawn from the server's own description, for every operation in it."""
+    schemathesis = pytest.importorskip("schemathesis")
+    document = httpx.get(f"{server}openapi.json").json()
+    schema = schemathesis.openapi.from_dict(document)
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    tested = 0
+    for operation in schema.get_all_operations():
+        strategy = operation.ok().as_strategy()
+
+        @given(case=strategy)
+        @settings(
+            max_examples=25, deadline=None, derandomize=True, database=None,
+            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        def check(case: Any) -> None:
+            case.call_and_validate(
+                base_url=server.rstrip("/"), excluded_checks=_excluded(schemathesis)
+            )
+
+        check()
+        tested += 1
+    assert tested == len(document["paths"])  # none has two methods
+
+
+def _excluded(schemathesis: Any) -> list[Any]:
+    # Bytes that are no image are data here, not a malformed request: they get a record.
+    names = ("negative_data_rejection", "positive_data_acceptance", "unsupported_method")
+    checks = schemathesis.checks.CHECKS
+    return [check for name in names for check in [checks.get_by_names([name])[0]] if check]

@@ -12,11 +12,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.routing import Route
 
+from edge_runtime import Screener
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import phantom_jpeg
+from edge_runtime.services.web.app import ServeSettings, make_app
 from edge_runtime.services.web.labelling import LabelDesk, LabelError
-from tests.edge_runtime.services.conftest import running
+from edge_runtime.services.web.openapi import describe_api
+from tests.edge_runtime.services.conftest import check_api, running
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,36 @@ def test_what_is_no_label_changes_nothing(
     assert not any(httpx.get(f"{server}v1/labels").json()["labels"])
 
 
+@pytest.mark.slow
+def test_the_api_is_described_and_keeps_to_it(folder: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "l.csv"
+    arguments = ("--port", 0, "--bundle", "tiny", "--label", folder, "--labels", labels)
+    with running("serve", *arguments) as process:
+        url = process.ready["url"]  # type: ignore[attr-defined]
+        paths = httpx.get(f"{url}openapi.json").json()["paths"]
+        assert {"/v1/labels", "/v1/labels/{number}", "/v1/labels/{number}/film"} <= set(paths)
+        check_api(url)
+
+
+def test_every_route_of_the_api_is_described(folder: Path, tmp_path: Path) -> None:
+    screener = Screener.load("tiny")
+    for desk in (None, LabelDesk(str(folder), str(tmp_path / "l.csv"))):
+        app = make_app(screener, ServeSettings(), desk=desk)
+        routed = {
+            (route.path.replace(":int", ""), method.lower())
+            for route in app.routes
+            if isinstance(route, Route) and route.path.startswith("/v1/")
+            for method in (route.methods or set()) - {"HEAD"}
+        }
+        described = {
+            (path, method)
+            for path, operations in describe_api(10, False, desk is not None)["paths"].items()
+            for method in operations
+            if path.startswith("/v1/")
+        }
+        assert routed == described
+
+
 def test_without_the_option_there_is_no_such_page() -> None:
     with running("serve", "--port", 0, "--bundle", "tiny") as process:
         url = process.ready["url"]  # type: ignore[attr-defined]
@@ -144,6 +178,7 @@ def test_by_keys_in_a_browser(browser: Any, server: str, folder: Path) -> None:
         page.goto(f"{server}label")
         films = httpx.get(f"{server}v1/labels").json()["films"]
         for key, label in (("p", "1"), ("n", "0"), ("u", "?")):
+            expect(page.locator("#name")).not_to_be_empty()  # the page asks for the films first
             name = page.inner_text("#name")
             if name == "broken.jpg":
                 expect(page.locator("#status")).not_to_be_empty()

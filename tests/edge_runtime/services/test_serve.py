@@ -27,7 +27,7 @@ from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.records.messages import LANGUAGES, say
 from tests.conftest import ROOT
-from tests.edge_runtime.services.conftest import comparable, no_network, running
+from tests.edge_runtime.services.conftest import check_api, comparable, no_network, running
 from tests.languages import foreign_words
 
 SCHEMA = json.loads(
@@ -279,35 +279,7 @@ END
 
 @pytest.mark.slow
 def test_the_api_keeps_what_its_description_says(server: str) -> None:
-    schemathesis = pytest.importorskip("schemathesis")
-    document = httpx.get(f"{server}openapi.json").json()
-    schema = schemathesis.openapi.from_dict(document)
-    from hypothesis import HealthCheck, Phase, given, settings
-
-    tested = 0
-    for operation in schema.get_all_operations():
-        strategy = operation.ok().as_strategy()
-
-        @given(case=strategy)
-        @settings(
-            max_examples=25, deadline=None, derandomize=True, database=None,
-            phases=[Phase.generate], suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        def check(case: Any) -> None:
-            case.call_and_validate(
-                base_url=server.rstrip("/"), excluded_checks=_excluded(schemathesis)
-            )
-
-        check()
-        tested += 1
-    assert tested == len(document["paths"])
-
-
-def _excluded(schemathesis: Any) -> list[Any]:
-    # Bytes that are no image are data here, not a malformed request: they get a record.
-    names = ("negative_data_rejection", "positive_data_acceptance", "unsupported_method")
-    checks = schemathesis.checks.CHECKS
-    return [check for name in names for check in [checks.get_by_names([name])[0]] if check]
+    check_api(server)
 
 
 @pytest.mark.slow
