@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.judge.operating_point import OperatingPoint
-from edge_runtime.judge.population import ADULT, Population
+from edge_runtime.judge.population import Population
 from edge_runtime.judge.quality import Quality
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
 from edge_runtime.statistics.metrics import auc_difference, auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, Sample
 from train.data.source import Source
+from train.data.table import shows_a_child
 from train.recipe import Recipe
 from train.run.finished import FinishedRun
 
@@ -42,8 +43,8 @@ class Described:
     @staticmethod
     def of(sample: Sample, source: Source, recipe: Recipe) -> Described:
         film = source.films.get(sample.path)
-        name, age, view = (film.source, film.age, film.view) if film else ("", None, "")
-        child = name in recipe.data.children if age is None else age < ADULT
+        name, view = (film.source, film.view) if film else ("", "")
+        child = shows_a_child(film, recipe.data.children)
         return Described(sample.kind != NORMAL, name, child, view)
 
 

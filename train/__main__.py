@@ -1,4 +1,4 @@
-"""python -m train VERB: fit, average, evaluate, elsewhere, unseen, audit, weights, recipes."""
+"""python -m train VERB: fit and judge recipes; `python -m train --help` lists the verbs."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ VERBS = {
     "evaluate": (
         "train.evaluate.command",
         "all figures of a finished run, with intervals, plots and a page",
+    ),
+    "compare": (
+        "train.evaluate.compare",
+        "two finished runs on the same films, paired, source by source",
     ),
     "elsewhere": (
         "train.evaluate.elsewhere",

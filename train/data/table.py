@@ -21,10 +21,11 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.judge.population import ADULT
 from train.data.dataset import (
     CLASS_FOLDERS,
     IMAGE_SUFFIXES,
@@ -60,6 +61,13 @@ class Film:
     crop: str = "whole"  # whole | lungs: the lungs alone, on black
     boxes: tuple[Box, ...] = ()  # x, y, width, height of findings, in shares of the film
     licence: str = ""  # as the table states it
+
+
+def shows_a_child(film: Film | None, children: Collection[str]) -> bool:
+    """By its age, or, where nobody stated it, by whether its source is one of children's films."""
+    if film is None:
+        return "" in children
+    return film.source in children if film.age is None else film.age < ADULT
 
 
 @dataclasses.dataclass(frozen=True)

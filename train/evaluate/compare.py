@@ -1,0 +1,287 @@
+"""Two finished runs on the same films of patients that neither learned from, paired.
+
+    python -m train compare models/float/default runs/new --data chest_xray --data hospitals.csv
+
+A pooled AUC mixes two questions: ill or well, and which hospital. So each source is a row of its
+own: its ill against its normal films, or, where it has no normal ones, against those of all other
+sources, within strata of what facts of the files tell. Then, for each population, how many films
+both call right at their own `balanced` point. Many rows are compared, and one in twenty of equal
+runs would seem to differ; several that point one way are more than each of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.basics.parse import to_mapping
+from edge_runtime.errors import InvalidValueError
+from edge_runtime.statistics.adjusted import (
+    adjusted_auc,
+    adjusted_auc_difference,
+    cross_validated_scores,
+    strata_of,
+)
+from edge_runtime.statistics.estimates import PairedDifference
+from edge_runtime.statistics.metrics import auc, auc_difference
+from edge_runtime.statistics.odds import probabilities
+from train.data.dataset import read_bytes
+from train.data.source import Source
+from train.data.table import Film, add_data_sets, read_table, shows_a_child
+from train.evaluate.adjusted import facts_of
+from train.run.finished import FinishedRun, open_run
+from train.run.folder import write_json
+from train.run.scores import Scores, read_scores
+
+SCHEMA = "cxr-edge/compared-runs/1"
+_FEWEST = 15  # films of either class
+_TEST = "evaluation-test"  # where `evaluate --part test` has left its scores
+ELSEWHERE = ", normal ones elsewhere"
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """How both rank some films."""
+
+    part: str  # validation | corrupted | test
+    source: str
+    positives: int
+    normals: int
+    a: float  # AUC, within strata of file facts where `within`
+    b: float
+    difference: PairedDifference  # of b minus a
+    within: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Right:
+    """How many films of a population both call right, each at its own `balanced` threshold."""
+
+    part: str
+    population: str
+    films: int
+    a: int
+    b: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """compare.json."""
+
+    schema: str
+    a: str
+    b: str
+    ranked: tuple[Ranked, ...]
+    right: tuple[Right, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = __doc__
+    parser.add_argument("a", type=Path, help="finished run, the one in use")
+    parser.add_argument("b", type=Path, help="finished run, the one that would replace it")
+    add_data_sets(parser, required=True)
+    parser.add_argument(
+        "--test",
+        action="store_true",
+        help="the test split too, from scores that `evaluate --part test` has left in both",
+    )
+    parser.add_argument("--output", type=Path, help="folder for compare.json and compare.md")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    compared = compare_runs(arguments.a, arguments.b, arguments.data, arguments.test)
+    text = markdown(compared)
+    print(text)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        write_json(arguments.output / "compare.json", to_mapping(compared))
+        (arguments.output / "compare.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> Compared:
+    """Compare what both runs say of validation films that neither learned from.
+
+    Args:
+        a: A finished run.
+        b: Another one.
+        data: Data sets with the films, as for `fit`.
+        test: The test split too; both must have been evaluated on it.
+
+    Raises:
+        InvalidValueError: Not a finished run, other labels, films that are not in the data, or
+            none that both were validated on.
+    """
+    runs = (open_run(a), open_run(b))
+    if runs[0].labels != runs[1].labels:
+        raise InvalidValueError(f"{a} tells {runs[0].labels} apart, {b} {runs[1].labels}")
+    recipe = runs[0].recipe
+    table = read_table(data, patient_pattern=recipe.data.patient_pattern)
+    source = Source.of(table)
+    points = [_balanced(run, source) for run in runs]
+    taught = {sample.patient for run in runs for sample in run.splits.train}
+    ranked: list[Ranked] = []
+    right: list[Right] = []
+    for part, scores in _parts(runs, test):
+        films, logits = _both(runs, scores, source, taught if part != "test" else set())
+        if not films:
+            raise InvalidValueError(f"{a} and {b} have no {part} films in common")
+        ill = dict(zip((s.path for s in scores[0].samples), scores[0].positive, strict=True))
+        positive = np.array([ill[film.sample.path] for film in films], np.int64)
+        facts = None
+        if part == "validation":  # the files are those of `corrupted` too, but not its pixels
+            contents = (read_bytes(table.root, film.sample) for film in films)
+            facts = facts_of(contents, len(films))
+        ranked += _ranked(part, films, positive, logits, facts)
+        child = np.array([shows_a_child(f, recipe.data.children) for f in films])
+        right += _right(part, points, child, positive, logits)
+    names = [f"{r.recipe.name}, seed {r.recipe.seed} ({r.folder})" for r in runs]
+    return Compared(SCHEMA, names[0], names[1], tuple(ranked), tuple(right))
+
+
+def _parts(
+    runs: tuple[FinishedRun, FinishedRun], test: bool
+) -> Iterator[tuple[str, tuple[Scores, Scores]]]:
+    yield "validation", (runs[0].validation, runs[1].validation)
+    copies = (runs[0].corrupted, runs[1].corrupted)
+    if copies[0] is not None and copies[1] is not None:
+        yield "corrupted", (copies[0], copies[1])
+    if test:
+        files = [run.folder / _TEST / "scores.csv" for run in runs]
+        yield "test", (read_scores(files[0]), read_scores(files[1]))
+
+
+def _both(
+    runs: tuple[FinishedRun, FinishedRun],
+    scores: tuple[Scores, Scores],
+    source: Source,
+    taught: set[str],
+) -> tuple[list[Film], NDArray[np.float64]]:
+    """Films that both judged and neither learned from, and log odds (2, n)."""
+    by_path = [
+        dict(zip((s.path for s in each.samples), run.disease(each.logits), strict=True))
+        for run, each in zip(runs, scores, strict=True)
+    ]
+    shared = [path for path in by_path[0] if path in by_path[1]]
+    missing = [path for path in shared if path not in source.films]
+    if missing:
+        raise InvalidValueError(f"{len(missing)} films are not in the data, as {missing[0]}")
+    films = [source.films[p] for p in shared if source.films[p].sample.patient not in taught]
+    logits = [[scored[film.sample.path] for film in films] for scored in by_path]
+    return films, np.array(logits)
+
+
+def _ranked(
+    part: str,
+    films: Sequence[Film],
+    positive: NDArray[np.int64],
+    logits: NDArray[np.float64],
+    facts: NDArray[np.float64] | None,
+) -> Iterator[Ranked]:
+    sources = np.array([f.source for f in films])
+    patients = np.array([f.sample.patient for f in films])
+    everywhere = np.ones(len(films), bool)
+    groups = [("all", everywhere)] if len(set(sources)) > 1 else []
+    groups += [(str(name), sources == name) for name in np.unique(sources)]
+    for name, inside in groups:
+        label, here = name, inside
+        borrowed = not (positive[inside] == 0).any()
+        if borrowed:
+            label, here = name + ELSEWHERE, inside | (positive == 0)
+        ill = int(positive[here].sum())
+        if min(ill, int(here.sum()) - ill) < _FEWEST:
+            continue
+        truth, a, b = positive[here], logits[0, here], logits[1, here]
+        if name == "all" or not borrowed:
+            found = auc_difference(truth, a, b)
+            sizes = (ill, len(truth) - ill)
+            yield Ranked(part, label, *sizes, auc(truth, a), auc(truth, b), found, False)
+        if facts is None or name == "all":
+            continue
+        people = patients[here].tolist()
+        told = cross_validated_scores(truth, facts[here], people)
+        if told is None:
+            continue
+        strata = strata_of(told, truth)
+        yield Ranked(
+            part,
+            label,
+            ill,
+            len(truth) - ill,
+            adjusted_auc(truth, a, strata),
+            adjusted_auc(truth, b, strata),
+            adjusted_auc_difference(truth, a, b, strata, people),
+            True,
+        )
+
+
+def _balanced(run: FinishedRun, source: Source) -> dict[str, tuple[float, float]]:
+    """Threshold of `balanced` and temperature by population; "any" is for all."""
+    logits = run.disease(run.validation.logits)
+    temperature, points = run.calibrate(logits)
+    films = [source.films.get(sample.path) for sample in run.validation.samples]
+    child = np.array([shows_a_child(film, run.recipe.data.children) for film in films])
+    groups = {"any": points}
+    for population in run.calibrate_populations(logits, temperature, child):
+        groups[population.name] = population.operating_points
+    return {
+        name: (next(p.threshold for p in of if p.name == "balanced"), temperature)
+        for name, of in groups.items()
+    }
+
+
+def _right(
+    part: str,
+    points: Sequence[dict[str, tuple[float, float]]],
+    child: NDArray[np.bool_],
+    positive: NDArray[np.int64],
+    logits: NDArray[np.float64],
+) -> Iterator[Right]:
+    everyone = np.ones(len(child), bool)
+    groups = {"any": everyone, "children": child, "adults": ~child}
+    for population, here in groups.items():
+        if not here.any() or any(population not in each for each in points):
+            continue
+        counts = []
+        for scored, each in zip(logits, points, strict=True):
+            threshold, temperature = each[population]
+            called = probabilities(scored[here] / temperature) >= threshold
+            counts.append(int((called == (positive[here] == 1)).sum()))
+        yield Right(part, population, int(here.sum()), *counts)
+
+
+def markdown(compared: Compared) -> str:
+    """Two tables, the rows in which b is worse by more than chance first."""
+    lines = [
+        f"a: {compared.a}",
+        "",
+        f"b: {compared.b}",
+        "",
+        "Films of patients that neither learned from; differences are b minus a on the same films, "
+        'paired, with 95 % intervals. "Within": within strata of what facts of the files tell.',
+        "",
+        "| part | source | ill | normal | | a | b | difference | p |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in sorted(compared.ranked, key=lambda row: row.difference.high >= 0):
+        cells = [row.part, row.source, row.positives, row.normals]
+        cells += ["within" if row.within else "AUC", f"{row.a:.4f}", f"{row.b:.4f}"]
+        cells += [f"{row.difference:+.4f}", f"{row.difference.p_value:.3f}"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += [
+        "",
+        "| part | population | films | right at `balanced`, a | b |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.part} | {r.population} | {r.films} | {r.a} ({r.a / r.films:.4f}) | "
+        f"{r.b} ({r.b / r.films:.4f}) |"
+        for r in compared.right
+    ]
+    return "\n".join(lines) + "\n"
