@@ -13,6 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from edge_runtime.errors import InvalidValueError
+from edge_runtime.images.preprocess import InputSpec, prepare_pixels
 from train.data.augment import augment
 from train.data.dataset import (
     NORMAL,
@@ -94,13 +95,13 @@ class Arrays:
         larger = recipe.training_input
         train = source.pixels(split.train, larger, "reading train", store)
         validation = source.pixels(split.validation, recipe.input, "reading validation")
+        alike = validation
+        if larger != recipe.input:
+            alike = source.pixels(split.validation, larger, "reading validation as train")
         if recipe.data.duplicates != "allow":
-            alike = validation
-            if larger != recipe.input:
-                alike = source.pixels(split.validation, larger, "reading validation as train")
             _check_apart(split, train, alike, source, recipe.data.near_bits)
         target, weight = _targets(recipe, split.train)
-        corrupted = corrupted_copy(validation)
+        corrupted = reduced(corrupted_copy(alike), recipe.input)
         digest = fingerprint(split.train + split.validation, (train, validation))
         mixture = None
         if recipe.data.mix:
@@ -120,8 +121,19 @@ class Arrays:
         )
 
 
+def reduced(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """(n, h, w, 1) films at a model's size, reduced as a device reduces what it decoded."""
+    if pixels.shape[1:3] == (spec.height, spec.width):
+        return pixels
+    return np.stack([prepare_pixels(film[:, :, 0], spec) for film in pixels])
+
+
 def corrupted_copy(validation: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The fixed corrupted copy of (n, h, w, 1) validation images, the same for every run."""
+    """The fixed corrupted copy of (n, h, w, 1) validation images, the same for every run.
+
+    What it does is in pixels: the same film at half the size is spoilt twice as much by it. Runs
+    of different sizes compare where it is made at one size and then `reduced`.
+    """
     return np.stack(
         [
             augment(image, VALIDATION_CORRUPTION, np.random.default_rng((_VALIDATION_SEED, i)))

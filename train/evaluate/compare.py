@@ -150,7 +150,9 @@ def _parts(
 ) -> Iterator[tuple[str, tuple[Scores, Scores]]]:
     yield "validation", (runs[0].validation, runs[1].validation)
     copies = (runs[0].corrupted, runs[1].corrupted)
-    if copies[0] is not None and copies[1] is not None:
+    # Made at another size, a copy is spoilt more or less (`corrupted_copy`): not the same films.
+    sizes = {(run.recipe.training_input.height, run.recipe.training_input.width) for run in runs}
+    if copies[0] is not None and copies[1] is not None and len(sizes) == 1:
         yield "corrupted", (copies[0], copies[1])
     if test:
         files = [run.folder / _TEST / "scores.csv" for run in runs]

@@ -23,7 +23,7 @@ import numpy as np
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.metrics import auc
-from train.data.arrays import corrupted_copy, split_data
+from train.data.arrays import corrupted_copy, reduced, split_data
 from train.data.table import add_data_sets
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
@@ -64,12 +64,17 @@ def average(
     mean.set_weights([np.mean(values, axis=0) for values in zip(*weights, strict=True)])
     _, source = split_data(first.recipe, data)
     validation = source.pixels(first.splits.validation, first.input, "reading validation")
+    larger = validation
+    if first.recipe.training_input != first.input:
+        spec = first.recipe.training_input
+        larger = source.pixels(first.splits.validation, spec, "reading validation as train")
+    corrupted = reduced(corrupted_copy(larger), first.input)
     output.mkdir(parents=True)
     mean.save(output / "model.keras")
     shutil.copy(first.folder / "splits.json", output)
     write_json(output / "history.json", [])
     figures = {str(r.folder): _figures(r) for r in finished}
-    for name, pixels in ((PLAIN, validation), (CORRUPTED, corrupted_copy(validation))):
+    for name, pixels in ((PLAIN, validation), (CORRUPTED, corrupted)):
         scores = Scores(first.splits.validation, predict_logits(mean, pixels))
         write_scores(output / name, scores)
     described = dict(first.description)

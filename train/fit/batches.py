@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.images.preprocess import InputSpec, prepare_pixels
+from edge_runtime.images.preprocess import InputSpec
+from train.data.arrays import reduced
 from train.data.augment import augment
 from train.data.mixture import Mixture
 from train.fit.evidence import map_target
@@ -117,11 +118,10 @@ def disease_share(target: NDArray[np.float32], activation: str) -> NDArray[np.fl
 
 
 def _reduced(batch: NDArray[np.float32], spec: InputSpec) -> NDArray[np.float32]:
-    """What teachers saw (n, h, w, 1) as the student sees it: reduced like a film on a device."""
+    """What teachers saw (n, h, w, 1) as the student sees it."""
     if batch.shape[1:3] == (spec.height, spec.width):
         return batch
-    films = np.rint(batch[:, :, :, 0]).astype(np.uint8)
-    return np.stack([prepare_pixels(film, spec) for film in films]).astype(np.float32)
+    return reduced(np.rint(batch).astype(np.uint8), spec).astype(np.float32)
 
 
 def _mix(values: NDArray[np.float32], share: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -97,6 +97,24 @@ def test_films_that_either_learned_from_do_not_count(
         assert found["validation", "ward"].positives == 30
 
 
+def test_copies_that_were_spoilt_at_other_sizes_are_not_compared(
+    smoke_run: Path, table: Path, tmp_path: Path
+) -> None:
+    a, _, _ = scored(smoke_run, tmp_path / "a", 0.8)
+    b, _, _ = scored(smoke_run, tmp_path / "b", 4.0)
+    description = json.loads((b / "run.json").read_text())
+    description["recipe"]["input"]["height"] //= 2
+    (b / "run.json").write_text(json.dumps(description))
+    assert {r.part for r in compare_runs(a, b, [table]).ranked} == {"validation"}
+    # But of a student they were made at its teachers' size.
+    own = json.loads((a / "run.json").read_text())["recipe"]["input"]
+    description["recipe"]["distillation"] = {
+        "teachers": ["x"], "weight": 0.5, "size": [own["height"], own["width"]],
+    }  # fmt: skip
+    (b / "run.json").write_text(json.dumps(description))
+    assert {r.part for r in compare_runs(a, b, [table]).ranked} == {"validation", "corrupted"}
+
+
 def test_what_cannot_be_compared_is_refused(smoke_run: Path, table: Path, tmp_path: Path) -> None:
     a, _, _ = scored(smoke_run, tmp_path / "a", 0.8)
     with pytest.raises(InvalidValueError, match="not in the data"):

@@ -90,6 +90,24 @@ def test_teachers_may_see_more_of_the_same_film(smoke_run: Path) -> None:
     np.testing.assert_array_equal(target, teacher.targets(seen[0], labels))
 
 
+def test_the_corrupted_copy_is_made_where_teachers_look() -> None:
+    """Or blur and noise, which are in pixels, would spoil the same film more for a student."""
+    from train.data.arrays import Arrays, corrupted_copy, reduced, split_data
+
+    recipe = load_recipe("smoke", ["data.near_bits=0", "input.height=48", "input.width=48"])
+    split, source = split_data(recipe, [])
+    own = Arrays.load(recipe, source, split)
+    taught = dataclasses.replace(recipe, distillation=Distillation(("x",), 1.0, (96, 96)))
+    found = Arrays.load(taught, source, split)
+    assert found.train.shape[1:3] == (96, 96)
+    np.testing.assert_array_equal(found.validation, own.validation)
+    large = source.pixels(split.validation, taught.training_input, "")
+    copy = corrupted_copy(large)
+    np.testing.assert_array_equal(found.corrupted, reduced(copy, recipe.input))
+    assert found.corrupted.shape[1:3] == (48, 48)
+    assert np.abs(found.corrupted.astype(int) - own.corrupted).max() > 20
+
+
 @pytest.mark.parametrize(
     "settings",
     [("distillation.size=[64, 64]",), ('distillation.teachers=["x"]', "distillation.size=[8, 8]")],
