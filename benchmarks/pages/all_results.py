@@ -50,8 +50,7 @@ _INTRODUCTION = (
     "Every table below is what the command above it printed on the machine that it names; ratios "
     "are measured side by side in one run, so they carry over to other machines better than "
     "milliseconds do. The export's choices are those of 4.0.0, with unsigned ONNX weights, not "
-    "measured again since; times are those of 5.1.0, which decoded JPEG at twice the model's size, "
-    "but for the sections on decoding and on counted instructions on Arm. Screening support, not a "
+    "measured again since, and the archive's times those of 5.1.0. Screening support, not a "
     "diagnosis."
 )
 
