@@ -180,7 +180,8 @@ def test_a_shipped_name_is_a_bundle_and_a_path_is_a_folder(
 def test_shipped_bundles_are_told_apart_and_small() -> None:
     manifests = {name: load_bundle(name).manifest for name in SHIPPED}
     assert len({m.name for m in manifests.values()}) == 3
-    assert len({m.version for m in manifests.values()}) == 1
+    # A model that changes alone leaves the others' versions, and with them their site profiles.
+    assert len({m.version.split(".")[0] for m in manifests.values()}) == 1
     files = {n: sum(f.size_bytes for f in m.files) for n, m in manifests.items()}
     assert files["small"] + files["tiny"] < 4_000_000
     for manifest in manifests.values():
