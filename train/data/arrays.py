@@ -94,10 +94,7 @@ class Arrays:
         store = stream / "train-pixels.npy" if stream else None
         larger = recipe.training_input
         train = source.pixels(split.train, larger, "reading train", store)
-        validation = source.pixels(split.validation, recipe.input, "reading validation")
-        alike = validation
-        if larger != recipe.input:
-            alike = source.pixels(split.validation, larger, "reading validation as train")
+        validation, alike = validation_pixels(recipe, source, split.validation)
         if recipe.data.duplicates != "allow":
             _check_apart(split, train, alike, source, recipe.data.near_bits)
         target, weight = _targets(recipe, split.train)
@@ -119,6 +116,17 @@ class Arrays:
             digest,
             mixture,
         )
+
+
+def validation_pixels(
+    recipe: Recipe, source: Source, samples: Sequence[Sample]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Validation films as the model sees them, and as films of training are prepared."""
+    validation = source.pixels(samples, recipe.input, "reading validation")
+    if recipe.training_input == recipe.input:
+        return validation, validation
+    larger = source.pixels(samples, recipe.training_input, "reading validation as train")
+    return validation, larger
 
 
 def reduced(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

@@ -30,10 +30,11 @@ from edge_runtime.statistics.adjusted import (
 from edge_runtime.statistics.estimates import PairedDifference
 from edge_runtime.statistics.metrics import auc, auc_difference
 from edge_runtime.statistics.odds import probabilities
-from train.data.dataset import read_bytes
+from train.data.dataset import NORMAL, read_bytes
 from train.data.source import Source
 from train.data.table import Film, add_data_sets, read_table, shows_a_child
 from train.evaluate.adjusted import facts_of
+from train.evaluate.elsewhere import ELSEWHERE
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
 from train.run.scores import Scores, read_scores
@@ -41,7 +42,6 @@ from train.run.scores import Scores, read_scores
 SCHEMA = "cxr-edge/compared-runs/1"
 _FEWEST = 15  # films of either class
 _TEST = "evaluation-test"  # where `evaluate --part test` has left its scores
-ELSEWHERE = ", normal ones elsewhere"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +128,8 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
     taught = {sample.patient for run in runs for sample in run.splits.train}
     ranked: list[Ranked] = []
     right: list[Right] = []
-    for part, scores in _parts(runs, test):
+    for part, scores in list(_parts(runs, test)):  # a file that is missing is said at once
+        # Who is in `test` is for the data's own split to say.
         films, logits = _both(runs, scores, source, taught if part != "test" else set())
         if not films:
             raise InvalidValueError(f"{a} and {b} have no {part} films in common")
@@ -195,7 +196,7 @@ def _ranked(
         label, here = name, inside
         borrowed = not (positive[inside] == 0).any()
         if borrowed:
-            label, here = name + ELSEWHERE, inside | (positive == 0)
+            label, here = f"{name}, {NORMAL} ones{ELSEWHERE}", inside | (positive == 0)
         ill = int(positive[here].sum())
         if min(ill, int(here.sum()) - ill) < _FEWEST:
             continue

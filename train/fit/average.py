@@ -23,7 +23,7 @@ import numpy as np
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.metrics import auc
-from train.data.arrays import corrupted_copy, reduced, split_data
+from train.data.arrays import corrupted_copy, reduced, split_data, validation_pixels
 from train.data.table import add_data_sets
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
@@ -63,11 +63,7 @@ def average(
     mean = models[0]
     mean.set_weights([np.mean(values, axis=0) for values in zip(*weights, strict=True)])
     _, source = split_data(first.recipe, data)
-    validation = source.pixels(first.splits.validation, first.input, "reading validation")
-    larger = validation
-    if first.recipe.training_input != first.input:
-        spec = first.recipe.training_input
-        larger = source.pixels(first.splits.validation, spec, "reading validation as train")
+    validation, larger = validation_pixels(first.recipe, source, first.splits.validation)
     corrupted = reduced(corrupted_copy(larger), first.input)
     output.mkdir(parents=True)
     mean.save(output / "model.keras")

@@ -147,7 +147,7 @@ def make_app(
 
     routes = [
         *(Route(path, page, methods=["GET"]) for path in pages),
-        *(_label_routes(desk) if desk else ()),
+        *(_label_routes(desk, settings.timeout) if desk else ()),
         Route("/v1/screen", service.screen, methods=["POST"]),
         Route("/v1/heatmap", service.heatmap, methods=["POST"]),
         Route("/v1/info", info, methods=["GET"]),
@@ -177,7 +177,7 @@ def make_app(
     )
 
 
-def _label_routes(desk: LabelDesk) -> list[Route]:
+def _label_routes(desk: LabelDesk, timeout: float) -> list[Route]:
     async def state(request: Request) -> Response:
         return JSONResponse(desk.state())
 
@@ -192,10 +192,16 @@ def _label_routes(desk: LabelDesk) -> list[Route]:
 
     async def label(request: Request) -> Response:
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_OF_A_LABEL:
-                raise ApiError(413, "too_large", "a label is a few bytes")
+        try:
+            async with asyncio.timeout(timeout):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > _MOST_OF_A_LABEL:
+                        raise ApiError(413, "too_large", "a label is a few bytes")
+        except TimeoutError as error:
+            raise ApiError(408, "timeout", f"not sent within {timeout:g} seconds") from error
+        except ClientDisconnect as error:
+            raise ApiError(400, "disconnected", "the label ended early") from error
         try:
             given = parse_label(body)
             await asyncio.to_thread(desk.label, request.path_params["number"], given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import re
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_the_api_is_described_and_keeps_to_it(folder: Path, tmp_path: Path) -> N
         paths = httpx.get(f"{url}openapi.json").json()["paths"]
         assert {"/v1/labels", "/v1/labels/{number}", "/v1/labels/{number}/film"} <= set(paths)
         check_api(url)
+
+
+def test_a_label_that_never_comes_is_not_waited_for(folder: Path, tmp_path: Path) -> None:
+    arguments = ("--port", 0, "--bundle", "tiny", "--label", folder, "--timeout", 1)
+    with running("serve", *arguments, "--labels", tmp_path / "l.csv") as process:
+        url = httpx.URL(process.ready["url"])  # type: ignore[attr-defined]
+        with socket.create_connection((url.host, url.port), timeout=20) as slow:
+            slow.sendall(
+                b'PUT /v1/labels/0 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 14\r\n\r\n{"label'
+            )
+            assert b" 408 " in slow.recv(1000).split(b"\r\n")[0] + b" "
+        assert not any(httpx.get(f"{url}v1/labels").json()["labels"])
 
 
 def test_every_route_of_the_api_is_described(folder: Path, tmp_path: Path) -> None:
