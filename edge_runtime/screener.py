@@ -179,7 +179,7 @@ class Screener:
 
         Args:
             bundle: A folder, or "default", "small" or "tiny", which are in the package.
-            engine: "auto", "litert", "onnxruntime" or "tflite-runtime".
+            engine: "auto", "litert", "onnxruntime", "openvino" or "tflite-runtime".
             threads: Threads per inference; by default the processors, at most 4.
             parallel: How many threads may be inside the model at the same time.
             operating_point: A name from the manifest; by default the manifest's own default.

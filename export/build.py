@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 _NOT_STATED = "Intended use: not stated. It is not a diagnosis; a qualified person decides."
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tf2onnx", "onnx", "onnxruntime",
-             "ai-edge-litert", "numpy", "pillow")  # fmt: skip
+             "openvino", "ai-edge-litert", "numpy", "pillow")  # fmt: skip
 _SPOILT_FILMS = 3000  # training films that are spoilt in each way, for the gate to learn from
 _JUDGED_FILMS = 300  # validation films that are spoilt to judge it; as they are, all of them
 _DRAWINGS = 300

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.manifest import BundledFile, KnownAnswer, Manifest, dump_manifest
+from edge_runtime.engines import openvino
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import BundleError, EngineError
 from edge_runtime.images.preprocess import InputSpec
@@ -113,6 +114,9 @@ def _known_answers(spec: InputSpec, converted: Sequence[ModelFile]) -> tuple[Kno
         if c.format == "tflite":
             engines["tflite-builtin"] = reference_kernels(c.content)
             offsets["tflite-builtin"] = c.offset
+        elif openvino.is_available():
+            engines[openvino.FAMILY] = openvino.load(c.content, threads=1)
+            offsets[openvino.FAMILY] = c.offset
     return make_known_answers(spec, engines, offsets)
 
 
@@ -120,7 +124,8 @@ def _verify(folder: Path) -> None:
     """Schema, checksums and known answers, with fresh engines, as on a device."""
     try:
         load_bundle(folder).verify_files()
-        for engine in ("litert", "onnxruntime"):
+        engines = ["litert", "onnxruntime", *(["openvino"] if openvino.is_available() else [])]
+        for engine in engines:
             screener = Screener.load(folder, engine=engine, check=False)
             for answer in screener.bundle.manifest.known_answers:
                 if screener.check_known_answer(answer) is None:

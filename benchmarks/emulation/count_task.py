@@ -33,7 +33,7 @@ def mark(number: int) -> None:
 
 if weights == "unsigned":
     # setattr: to a type checker the function is no variable.
-    setattr(onnx_engine, "kernels_saturate", lambda _: True)  # noqa: B010
+    setattr(onnx_engine, "onnxruntime_saturates", lambda _: True)  # noqa: B010
 screener = Screener.load(bundle, engine=engine, threads=1, force=True)
 spec = screener.bundle.manifest.input
 data = Path(image).read_bytes()

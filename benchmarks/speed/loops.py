@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from edge_runtime.engines.openvino import import_openvino
 from edge_runtime.images.preprocess import InputSpec
 
 _WARM_UP = 3
@@ -50,9 +51,7 @@ def openvino_loop(paths: Sequence[str], spec: InputSpec, onnx: Path) -> float | 
     """Pillow to greyscale, the bundle's int8 ONNX file in OpenVINO on all processors."""
     if importlib.util.find_spec("openvino") is None or not onnx.is_file():
         return None
-    import openvino
-
-    model = openvino.Core().compile_model(str(onnx), "CPU")
+    model = import_openvino().Core().compile_model(str(onnx), "CPU")
 
     def screen(path: str) -> None:
         image = Image.open(path).convert("L").resize((spec.width, spec.height))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.engines.choose import engine_module
+from edge_runtime.engines.openvino import import_openvino
 from edge_runtime.errors import CxrEdgeError
 
 Invoke = Callable[[NDArray[np.uint8]], Any]
@@ -40,11 +41,11 @@ def raw_invoke(bundle: Path, engine: str, threads: int) -> Invoke:
     if file is None:
         raise NotInstalledError(f"{bundle} has no file for {engine}")
     path = Path(bundle) / file.path
-    return (
-        onnxruntime_raw(path, threads)
-        if engine == "onnxruntime"
-        else tflite_raw(path, threads, engine)
-    )
+    if engine == "onnxruntime":
+        return onnxruntime_raw(path, threads)
+    if engine == "openvino":
+        return openvino_raw(path, threads)
+    return tflite_raw(path, threads, engine)
 
 
 def tflite_raw(path: Path, threads: int, engine: str = "litert", batch: int = 1) -> Invoke:
@@ -133,9 +134,7 @@ def quantised_by_onnxruntime(path: Path, pixels: Sequence[NDArray[np.uint8]]) ->
 
 def openvino_raw(model: Path | bytes, threads: int) -> Invoke:
     _require("openvino", "openvino")
-    import openvino
-
-    core = openvino.Core()
+    core = import_openvino().Core()
     settings = {"INFERENCE_NUM_THREADS": str(threads), "PERFORMANCE_HINT": "LATENCY"}
     given = str(model) if isinstance(model, Path) else core.read_model(model)
     request = core.compile_model(given, "CPU", settings).create_infer_request()

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--profile",
         action="store_true",
-        help="which operators of the network take how long, for LiteRT and ONNX Runtime",
+        help="which operators of the network take how long, for LiteRT, ONNX Runtime and OpenVINO",
     )
     parser.add_argument(
         "--min-seconds",

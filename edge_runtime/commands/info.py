@@ -159,7 +159,7 @@ def _support(bundle: Bundle) -> dict[str, object]:
             # The reason, without the folder that it may name.
             tests[name] = f"FAILED: {str(error).replace(bundle.folder, 'BUNDLE')}"
     packages = (
-        "numpy", "pillow", "ai-edge-litert", "onnxruntime", "tflite-runtime", "pydicom",
+        "numpy", "pillow", "ai-edge-litert", "onnxruntime", "openvino", "tflite-runtime", "pydicom",
         "pynetdicom", "starlette", "uvicorn",
     )  # fmt: skip
     return {

@@ -1,9 +1,10 @@
 """Where the network's time goes, operator by operator: `cxr-edge bench --profile`.
 
-ONNX Runtime tells it by its own profiler. LiteRT's Python package has none, so its graph is cut
-after every operator and timed up to there, with the kernels that LiteRT chooses for it: what an
-operator takes is what the graph takes longer with it. That is exact in sum and rough in the single
-operator: what takes nothing by itself (a kernel that is fused with the one before) shows as 0.
+ONNX Runtime and OpenVINO tell it by profilers of their own. LiteRT's Python package has none, so
+its graph is cut after every operator and timed up to there, with the kernels that LiteRT chooses
+for it: what an operator takes is what the graph takes longer with it. That is exact in sum and
+rough in the single operator: what takes nothing by itself (a kernel that is fused with the one
+before) shows as 0.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import numpy as np
 
 from edge_runtime.basics.frozen import frozen
 from edge_runtime.bundle.folder import load_bundle
-from edge_runtime.engines import litert, onnxruntime
+from edge_runtime.engines import litert, onnxruntime, openvino
 from edge_runtime.engines.choose import choose_engine
 from edge_runtime.errors import EngineError
 from edge_runtime.images.phantom import phantom_jpeg
@@ -61,7 +62,7 @@ def run_profile(bundle: str | None = None, engine: str = "auto", threads: int = 
 
     Args:
         bundle: As for `load_bundle`.
-        engine: "litert", "onnxruntime", or "auto".
+        engine: "litert", "onnxruntime", "openvino", or "auto".
         threads: Per inference.
 
     Raises:
@@ -75,9 +76,11 @@ def run_profile(bundle: str | None = None, engine: str = "auto", threads: int = 
         name, each, runs = _cut(model, pixels, threads)
     elif module.NAME == onnxruntime.NAME:
         name, each, runs = _profiled(model, pixels, threads)
+    elif module.NAME == openvino.NAME:
+        name, each, runs = _counted(model, pixels, threads)
     else:
         raise EngineError(
-            f"engine {module.NAME} cannot be profiled; --engine litert and onnxruntime can"
+            f"engine {module.NAME} cannot be profiled; litert, onnxruntime and openvino can"
         )
     kinds: dict[str, list[float]] = {}
     for _, kind, ms in each:
@@ -111,6 +114,18 @@ def _profiled(model: bytes, pixels: NDArray[np.uint8], threads: int) -> tuple[st
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             node = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
             nodes.setdefault(node, []).append(event["dur"] / 1e3)
+    return loaded.name, [(*node, _median(times)) for node, times in nodes.items()], _RUNS
+
+
+def _counted(model: bytes, pixels: NDArray[np.uint8], threads: int) -> tuple[str, Each, int]:
+    """By OpenVINO's counters: medians."""
+    loaded = openvino.load(model, threads, profile=True)
+    nodes: dict[tuple[str, str], list[float]] = {}
+    for number in range(_WARM_UP + _RUNS):
+        loaded.run(pixels)
+        if number >= _WARM_UP:
+            for node, kind, ms in loaded.operators():
+                nodes.setdefault((node, kind), []).append(ms)
     return loaded.name, [(*node, _median(times)) for node, times in nodes.items()], _RUNS
 
 

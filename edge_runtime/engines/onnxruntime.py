@@ -9,11 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.engines.engine import RawOutputs
-from edge_runtime.engines.signed_weights import (
-    has_signed_weights,
-    kernels_saturate,
-    with_unsigned_weights,
-)
+from edge_runtime.engines.saturation import onnxruntime_saturates
+from edge_runtime.engines.signed_weights import has_signed_weights, with_unsigned_weights
 from edge_runtime.errors import EngineError
 
 NAME = "onnxruntime"
@@ -49,7 +46,7 @@ def load(model: bytes, threads: int, profile: str | None = None) -> OnnxRuntimeE
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, profile
     try:
-        if has_signed_weights(model) and kernels_saturate(onnxruntime):
+        if has_signed_weights(model) and onnxruntime_saturates(onnxruntime):
             model = with_unsigned_weights(model)
         session = onnxruntime.InferenceSession(
             model, sess_options=options, providers=["CPUExecutionProvider"]

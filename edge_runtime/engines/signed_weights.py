@@ -1,9 +1,8 @@
 """Signed int8 weights in .onnx files, and what is done where a processor's kernels spoil them.
 
-ONNX Runtime multiplies uint8 activations by int8 weights about twice as fast as by uint8 ones where
-the processor has VNNI. On x86 without it, it adds pairs of products in 16 bits, which saturate: the
-same score for every image, without a word. Whether they do is asked of the very kernels that are
-installed, with a product that cannot be had in 16 bits; no list of processors is needed.
+ONNX Runtime and OpenVINO multiply uint8 activations by int8 weights about twice as fast as by uint8
+ones where the processor has VNNI. On x86 without it, they add pairs of products in 16 bits, which
+saturate: wrong scores, without a word (`saturation` asks the kernels whether they do).
 
 The remedy is exact: w - 0 with int8 w is (w + 128) - 128 with uint8 w + 128, and adding 128 flips
 the highest bit. So weights and their zero points are flipped in place, with the two numbers that
@@ -15,8 +14,6 @@ Source: ONNX Runtime, "Quantize ONNX Models", section on U8S8; onnx.proto3 for f
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
 
 # Field numbers of onnx.proto3.
 _GRAPH = 7  # of ModelProto
@@ -25,8 +22,6 @@ _DATA_TYPE, _RAW_DATA = 2, 9  # of TensorProto
 _UINT8, _INT8 = 2, 3  # of TensorProto.DataType
 _VARINT, _LENGTH = 0, 2  # wire types
 _FIXED = {1: 8, 5: 4}
-
-_WIDTH = 32  # of the product that is asked for
 
 
 def has_signed_weights(model: bytes) -> bool:
@@ -49,21 +44,6 @@ def with_unsigned_weights(model: bytes) -> bytes:
         changed[at_type] = _UINT8
         changed[begin:end] = bytes(byte ^ 0x80 for byte in changed[begin:end])
     return bytes(changed)
-
-
-@lru_cache(maxsize=1)
-def kernels_saturate(onnxruntime: Any) -> bool:
-    """Whether uint8 times int8 goes wrong here: 255 * 127, summed, is more than 16 bits hold."""
-    import numpy as np
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        _product(), sess_options=options, providers=["CPUExecutionProvider"]
-    )
-    (found,) = session.run(None, {"a": np.full((_WIDTH, _WIDTH), 255, np.uint8)})
-    return bool((found != _WIDTH * 255 * 127).any())
 
 
 def _int8_tensors(model: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
@@ -118,35 +98,3 @@ def _varint(data: bytes, at: int, end: int) -> tuple[int, int]:
             return value, at
         shift += 7
     raise ValueError("not an .onnx file: a number does not end")
-
-
-def _product() -> bytes:
-    """An .onnx file of one MatMulInteger: uint8 (32, 32) times a constant int8 (32, 32) of 127."""
-
-    def field(number: int, content: bytes | int) -> bytes:
-        if isinstance(content, int):
-            return bytes([number << 3 | _VARINT, content])
-        size = len(content)
-        length = bytes([size]) if size < 0x80 else bytes([size & 0x7F | 0x80, size >> 7])
-        return bytes([number << 3 | _LENGTH]) + length + content
-
-    def value(name: bytes, kind: int) -> bytes:
-        side = field(1, field(1, _WIDTH))
-        shape = field(2, side + side)
-        return field(1, name) + field(2, field(1, field(1, kind) + shape))
-
-    weights = (
-        field(1, _WIDTH) * 2
-        + field(_DATA_TYPE, _INT8)
-        + field(8, b"b")
-        + field(_RAW_DATA, bytes([127]) * _WIDTH**2)
-    )
-    node = field(1, b"a") + field(1, b"b") + field(2, b"y") + field(4, b"MatMulInteger")
-    graph = (
-        field(1, node)
-        + field(2, b"product")
-        + field(_INITIALIZER, weights)
-        + field(11, value(b"a", _UINT8))
-        + field(12, value(b"y", 6))
-    )
-    return field(1, 8) + field(_GRAPH, graph) + field(8, field(2, 17))

@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 
-# Runs before anything else in a fresh process: forbidden imports and any socket are fatal.
+# Runs before anything else in a fresh process: forbidden imports, any socket and any process, which
+# could open one unseen, are fatal.
 GUARD = """
 import sys, socket
 FORBIDDEN = {"tensorflow", "keras", "tf2onnx", "onnx", "sklearn", "scipy", "pandas", "matplotlib",
@@ -27,8 +28,14 @@ def no_socket(*args, **kwargs):
 
 sys.meta_path.insert(0, Guard())
 socket.socket.connect = socket.create_connection = no_socket
+def no_process(*args):
+    raise AssertionError("a process was started")
+
 sys.addaudithook(lambda event, args: no_socket() if event in
-                 ("socket.connect", "socket.bind", "socket.getaddrinfo") else None)
+                 ("socket.connect", "socket.bind", "socket.getaddrinfo") else
+                 no_process() if event in
+                 ("os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system",
+                  "subprocess.Popen") else None)
 """
 
 
@@ -41,10 +48,11 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_guard_itself_works() -> None:
     assert "imported tensorflow" in run("import tensorflow").stderr
+    assert "a process was started" in run("import os; os.fork()").stderr
     assert "a socket was opened" in run("import socket; socket.getaddrinfo('x', 1)").stderr
 
 
-@pytest.mark.parametrize("engine", ["litert", "onnxruntime"])
+@pytest.mark.parametrize("engine", ["litert", "onnxruntime", "openvino"])
 def test_a_first_screening_needs_numpy_pillow_and_one_engine(phantoms: Path, engine: str) -> None:
     code = f"""
         from edge_runtime import Screener
@@ -59,7 +67,8 @@ def test_a_first_screening_needs_numpy_pillow_and_one_engine(phantoms: Path, eng
         installed = {{n for n in top if (m := sys.modules.get(n)) and
                      "site-packages" in (getattr(m, "__file__", None) or "")}}
         allowed = {{"numpy", "PIL", "ai_edge_litert", "onnxruntime", "edge_runtime", "flatbuffers",
-                   "coloredlogs", "packaging", "google", "ml_dtypes", "backports"}}
+                   "openvino", "absl", "coloredlogs", "packaging", "google", "ml_dtypes",
+                   "backports"}}
         print("unexpected:", sorted(n for n in installed - allowed if not n.startswith("_")))
     """
     result = run(code)

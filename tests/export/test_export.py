@@ -15,11 +15,8 @@ import pytest
 from edge_runtime import Screener
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.engines import onnxruntime as engine_module
-from edge_runtime.engines.signed_weights import (
-    has_signed_weights,
-    kernels_saturate,
-    with_unsigned_weights,
-)
+from edge_runtime.engines.saturation import onnxruntime_saturates
+from edge_runtime.engines.signed_weights import has_signed_weights, with_unsigned_weights
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import prepare
 from edge_runtime.judge.calibration import choose_operating_points, fit_temperature
@@ -156,10 +153,10 @@ def test_either_kind_of_weights_gives_the_same_numbers(
     smoke_bundle: Path, monkeypatch: pytest.MonkeyPatch, saturate: bool
 ) -> None:
     """As on a processor with VNNI, and as on one without; here neither must be wrong."""
-    if onnxruntime_saturates():
+    if onnxruntime_saturates(pytest.importorskip("onnxruntime")):
         pytest.skip("signed weights saturate on this processor")
     loaded = Screener.load(smoke_bundle, engine="onnxruntime", force=True)
-    monkeypatch.setattr(engine_module, "kernels_saturate", lambda module: saturate)
+    monkeypatch.setattr(engine_module, "onnxruntime_saturates", lambda module: saturate)
     other = Screener.load(smoke_bundle, engine="onnxruntime", force=True)
     spec = loaded.bundle.manifest.input
     for i in range(20):
@@ -167,10 +164,6 @@ def test_either_kind_of_weights_gives_the_same_numbers(
         one, two = loaded.run(pixels), other.run(pixels)
         np.testing.assert_array_equal(one.evidence_map, two.evidence_map)
         np.testing.assert_array_equal(one.features, two.features)
-
-
-def onnxruntime_saturates() -> bool:
-    return kernels_saturate(pytest.importorskip("onnxruntime"))
 
 
 def test_an_existing_bundle_is_not_replaced_unasked(smoke_run: Path, smoke_bundle: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,32 @@ def test_everything_is_equal(name: str, engine: str, images: list[Path]) -> None
     for path, one, other in zip(images, there["images"], here["images"], strict=True):
         assert one == other, path.name  # tensor, map, features and record
     assert all(isinstance(answer, float) for answer in there["known_answers"])
+
+
+def test_without_vnni_openvino_is_found_to_saturate_and_unsigned_weights_are_right() -> None:
+    """A whole film with unsigned weights takes it two minutes there; one product tells as much."""
+    pytest.importorskip("openvino")
+    board = BOARDS["x86-64-no-vnni"]
+    _home(board)
+    program = """
+import numpy as np
+from edge_runtime.engines.openvino import _core, _saturates
+from edge_runtime.engines.saturation import quantised_convolution
+from edge_runtime.engines.signed_weights import with_unsigned_weights
+model = _core().read_model(with_unsigned_weights(quantised_convolution()))
+request = _core().compile_model(model, "CPU").create_infer_request()
+request.infer({"x": np.full((1, 32, 8, 8), 255, np.uint8)})
+print(_saturates(), set(request.get_tensor("y").data.ravel().tolist()))
+"""
+    done = subprocess.run(
+        [board.qemu, "-cpu", board.cpu, sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {"OPENBLAS_CORETYPE": "Haswell"},
+        check=False,
+    )
+    assert done.stdout.strip() == "True {200}", done.stderr[-2000:]
 
 
 @pytest.mark.slow

@@ -194,7 +194,12 @@ def test_every_engine_is_measured_on_the_same_images(
 
 
 @pytest.mark.parametrize(
-    ("engine", "convolution"), [("onnxruntime", "QLinearConv"), ("litert", "DEPTHWISE_CONV_2D")]
+    ("engine", "convolution"),
+    [
+        ("onnxruntime", "QLinearConv"),
+        ("litert", "DEPTHWISE_CONV_2D"),
+        ("openvino", "GroupConvolution"),
+    ],
 )
 def test_a_profile_names_every_operator_of_the_graph(
     engine: str, convolution: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

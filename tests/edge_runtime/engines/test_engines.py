@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.bundle.folder import load_bundle
-from edge_runtime.engines import onnxruntime
 from edge_runtime.engines.choose import choose_engine, engine_module
 from edge_runtime.engines.interpreter import InterpreterEngine
 from edge_runtime.engines.names import ENGINE_NAMES
-from edge_runtime.engines.signed_weights import kernels_saturate
+from edge_runtime.engines.saturation import onnxruntime_saturates, openvino_saturates
+from edge_runtime.engines.signed_weights import with_unsigned_weights
 from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.images.phantom import draw_phantom
 from edge_runtime.images.preprocess import prepare_pixels
@@ -170,20 +170,59 @@ def test_a_file_that_is_no_model_is_an_engine_error(name: str) -> None:
         module.load(b"not a model at all", 1)
 
 
-def test_files_that_are_no_onnx_are_refused_by_name() -> None:
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_files_that_are_no_onnx_are_refused_by_name(name: str) -> None:
     rng = np.random.default_rng(0)
-    pytest.importorskip("onnxruntime")
+    pytest.importorskip(name)
+    engine = engine_module(name)
     model = (Path(load_bundle().folder) / "model.onnx").read_bytes()
     for cut in (1, 7, 100, len(model) // 2, len(model) - 1):
         for content in (model[:cut], rng.bytes(cut % 4096), b"\xff" * 20, b"\x3a\xff\xff\xff\xff"):
-            with pytest.raises(EngineError, match="onnxruntime"):
-                onnxruntime.load(content, 1)
+            with pytest.raises(EngineError, match=name):
+                engine.load(content, 1)
 
 
-def test_the_kernels_of_this_processor_are_asked() -> None:
-    module = pytest.importorskip("onnxruntime")
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_the_kernels_of_this_processor_are_asked(name: str) -> None:
+    module = pytest.importorskip(name)
+    saturates = (
+        onnxruntime_saturates(module)
+        if name == "onnxruntime"
+        else openvino_saturates(module.Core())
+    )
     if Path("/proc/cpuinfo").exists() and platform.machine() == "x86_64":
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        assert kernels_saturate(module) == (not ("avx512_vnni" in flags or "avx_vnni" in flags))
+        assert saturates == (not ("avx512_vnni" in flags or "avx_vnni" in flags))
     elif platform.machine() in ("aarch64", "arm64"):
-        assert not kernels_saturate(module)
+        assert not saturates
+
+
+def test_openvino_keeps_to_32_bits_and_an_output_outlives_the_next_run(bundle: Path) -> None:
+    openvino = pytest.importorskip("openvino")
+    screener = Screener.load(bundle, engine="openvino", check=False)
+    spec = screener.bundle.manifest.input
+    first = screener.run(prepare_pixels(draw_phantom(1, True), spec))
+    kept = first.features.copy(), first.evidence_map.copy()
+    screener.run(prepare_pixels(draw_phantom(2, False), spec))
+    np.testing.assert_array_equal(first.features, kept[0])
+    np.testing.assert_array_equal(first.evidence_map, kept[1])
+    engine = screener._pool._idle[0]
+    compiled = engine._request.get_compiled_model()
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
+
+
+def test_openvino_gets_unsigned_weights_where_signed_ones_saturate(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    engine = engine_module("openvino")
+    model = (Path(bundle) / "model.onnx").read_bytes()
+    pixels = prepare_pixels(draw_phantom(1, True), load_bundle(bundle).manifest.input)
+    monkeypatch.setattr(engine, "_saturates", lambda: True)
+    moved = engine.load(model, 1).run(pixels)
+    monkeypatch.setattr(engine, "_saturates", lambda: False)
+    unsigned = engine.load(with_unsigned_weights(model), 1).run(pixels)
+    signed = engine.load(model, 1).run(pixels)
+    np.testing.assert_array_equal(moved.evidence_map, unsigned.evidence_map)
+    # The same network, rounded in other places.
+    assert abs(moved.evidence_map.mean() - signed.evidence_map.mean()) < 0.3

@@ -1,0 +1,124 @@
+"""OpenVINO on its CPU plugin: the fastest on many x86-64 processors, and the slowest to start.
+
+`import openvino` tells Google Analytics of it, by the package openvino_telemetry that comes along,
+unless it was opted out of. Here it is imported as where that package is not installed: nothing is
+sent, and nothing is written into the home folder.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.engines.engine import RawOutputs
+from edge_runtime.engines.saturation import openvino_saturates
+from edge_runtime.engines.signed_weights import has_signed_weights, with_unsigned_weights
+from edge_runtime.errors import EngineError
+
+NAME = "openvino"
+FORMAT = "onnx"
+FAMILY = "openvino"
+
+_TELEMETRY = "openvino_telemetry"
+
+
+def is_available() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def load(model: bytes, threads: int, profile: bool = False) -> OpenvinoEngine:
+    """Load an .onnx file's bytes.
+
+    Args:
+        model: The file's content.
+        threads: Per inference.
+        profile: Measure every operator of every run, for `operators`.
+
+    Raises:
+        EngineError: The package does not import here, or refuses the model.
+    """
+    try:
+        openvino = import_openvino()
+    except ImportError as error:
+        raise EngineError(f"engine {NAME}: {error}") from error
+    settings = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        # Otherwise 16 bits where the processor has them: other scores on another box.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Several engines, or several processes, would be pinned to the same processors.
+        "ENABLE_CPU_PINNING": False,
+        "PERF_COUNT": profile,
+    }
+    try:
+        core = _core()
+        if has_signed_weights(model) and _saturates():
+            model = with_unsigned_weights(model)
+        compiled = core.compile_model(core.read_model(model), "CPU", settings)
+        version = openvino.get_version().partition("-")[0]
+        return OpenvinoEngine(f"{NAME} {version}", compiled.create_infer_request())
+    except (ValueError, RuntimeError) as error:
+        raise EngineError(f"engine {NAME}: {error}") from error
+
+
+def import_openvino() -> Any:
+    """The package, without a word to anybody.
+
+    Raises:
+        ImportError: It is not installed, or does not import here.
+    """
+    if "openvino" in sys.modules or _TELEMETRY in sys.modules:  # somebody else's decision
+        import openvino
+
+        return openvino
+    # What is None there cannot be imported, and OpenVINO falls back on a stub of its own.
+    sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        import openvino
+    finally:
+        del sys.modules[_TELEMETRY]
+    return openvino
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    """One for all engines of a process: it holds the plugin."""
+    return import_openvino().Core()
+
+
+@lru_cache(maxsize=1)
+def _saturates() -> bool:
+    return openvino_saturates(_core())
+
+
+class OpenvinoEngine:
+    """An inference request with input "image" and outputs "map" and "features"."""
+
+    family = FAMILY
+
+    def __init__(self, name: str, request: Any) -> None:
+        self.name = name
+        self._request = request
+
+    def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
+        self._request.infer({"image": pixels[np.newaxis]})
+        evidence_map, features = (
+            # A copy: the next run writes into the same memory.
+            self._request.get_tensor(name).data[0].copy()
+            for name in ("map", "features")
+        )
+        return RawOutputs(evidence_map, features)
+
+    def operators(self) -> list[tuple[str, str, float]]:
+        """Node, kind and milliseconds of what the last run did, if it was loaded with `profile`."""
+        return [
+            (told.node_name, told.node_type, told.real_time.total_seconds() * 1e3)
+            for told in self._request.get_profiling_info()
+            if told.status == told.Status.EXECUTED
+        ]
