@@ -1,8 +1,9 @@
-"""A bundle written again: the same model files, byte for byte, with another rule for decoding JPEG.
+"""A bundle written again: the same model files, byte for byte, with known answers made anew.
 
-The rule stands in the manifest alone (docs/decisions/0039), so that nothing has to be converted,
-and what was measured on films that are never decoded at a reduced scale stays true. Known answers
-are made anew, and the result is loaded and verified as after an export.
+That is how an engine that was written after a bundle gets known answers in it, and how another rule
+for decoding JPEG gets in: the rule stands in the manifest alone (docs/decisions/0039), so that
+nothing has to be converted, and what was measured on films that are never decoded at a reduced scale
+stays true. The result is loaded and verified as after an export.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         choices=DECODE_OVERSAMPLINGS,
         metavar="TIMES",
-        required=True,
         help="how many times the model's size a JPEG keeps while it is decoded: "
-        f"{' or '.join(map(str, DECODE_OVERSAMPLINGS))}",
+        f"{' or '.join(map(str, DECODE_OVERSAMPLINGS))}; by default as in the bundle",
     )
     parser.add_argument("--version", required=True, help="of the new bundle")
     parser.add_argument("--output", type=Path, required=True, help="bundle folder to write")
@@ -57,9 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def write_again(
-    folder: Path, output: Path, decode_oversampling: float, version: str, force: bool = False
+    folder: Path,
+    output: Path,
+    decode_oversampling: float | None,
+    version: str,
+    force: bool = False,
 ) -> Manifest:
     """Write the bundle in `folder` to `output`.
+
+    Args:
+        folder: The old one.
+        output: The new one.
+        decode_oversampling: Of its manifest; None: as it was.
+        version: Of its manifest.
+        force: Replace what is at `output`.
 
     Raises:
         BundleError: `folder` is no whole bundle.
@@ -71,10 +82,13 @@ def write_again(
     bundle = load_bundle(folder)
     bundle.verify_files()
     old = bundle.manifest
+    spec = old.input
+    if decode_oversampling is not None:
+        spec = dataclasses.replace(spec, decode_oversampling=decode_oversampling)
     draft = dataclasses.replace(
         old,
         version=version,
-        input=dataclasses.replace(old.input, decode_oversampling=decode_oversampling),
+        input=spec,
         files=(),
         known_answers=(),
     )

@@ -49,3 +49,15 @@ def test_the_files_stay_and_large_films_are_decoded_by_the_new_rule(tmp_path: Pa
         for folder in probabilities
     }
     assert len(alike) == 1
+
+
+def test_known_answers_alone_are_made_anew(tmp_path: Path) -> None:
+    shipped = Path(bundle_folder("tiny"))
+    old = load_bundle(shipped).manifest
+    new = write_again(shipped, tmp_path / "same", None, "9.9.9")
+    assert new.input == old.input
+    for one, other in zip(old.known_answers, new.known_answers, strict=True):
+        assert one.image_base64 == other.image_base64
+        assert one.tensor_sha256 == other.tensor_sha256
+        for family, logits in one.logits.items():
+            assert other.logits[family] == pytest.approx(logits, abs=one.tolerance[family])
