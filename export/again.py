@@ -2,8 +2,8 @@
 
 That is how an engine that was written after a bundle gets known answers in it, and how another rule
 for decoding JPEG gets in: the rule stands in the manifest alone (docs/decisions/0039), so that
-nothing has to be converted, and what was measured on films that are never decoded at a reduced scale
-stays true. The result is loaded and verified as after an export.
+nothing has to be converted, and what was measured on films that are never decoded at a reduced
+scale stays true. The result is loaded and verified as after an export.
 """
 
 from __future__ import annotations
