@@ -36,6 +36,8 @@ _SECTIONS = (
      "formats --data chest_xray/test --output docs/results/formats"),
     ("Whole folders: throughput", "throughput/throughput", (),
      "throughput --data chest_xray_originals"),
+    ("Whole folders with OpenVINO", "throughput-openvino/throughput", (),
+     "throughput --engine openvino --data chest_xray_originals"),
     ("A whole archive", "archive/archive", (),
      "archive --data chest_xray_originals --many 200000 --rows 1000000"),
     ("A process: cold start and memory", "process/process", (),

@@ -17,6 +17,7 @@ from benchmarks.accuracy.layers import LayersResult, measure_layers
 from benchmarks.accuracy.robustness import Cell, RobustnessResult
 from benchmarks.pages.all_results import run_report
 from benchmarks.speed import counted
+from benchmarks.speed.peers import OURS, PeerRow, PeersResult, ahead
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.phantom import draw_phantom, phantom_jpeg
 from edge_runtime.images.preprocess import prepare
@@ -142,6 +143,20 @@ def test_peers_are_measured_or_skipped_by_name(
             exact = not row["name"].startswith(("ncnn", "OpenVINO"))
             assert row["largest_logit_difference"] < (1e-3 if exact else 0.3)
     assert (tmp_path / "peers.svg").stat().st_size > 0
+
+
+def test_peers_are_held_against_our_fastest_engine() -> None:
+    def row(name: str, ratio: float) -> PeerRow:
+        return PeerRow(name, 1, ratio, Estimate(ratio, ratio - 0.01, ratio + 0.01), None, "")
+
+    rows = [row(name, ratio) for name, ratio in zip(OURS, (1.0, 0.7), strict=True)]
+    slower, faster = row("one", 0.9), row("another", 0.35)
+    said = ahead(PeersResult(24, 2, (*rows, slower, faster)))
+    assert "another (0.50 of our time)" in said and "one (" not in said and OURS[1] in said
+    # Where that engine is not installed, the other one stands for us.
+    absent = PeerRow(OURS[1], 1, None, None, None, "not installed")
+    said = ahead(PeersResult(24, 2, (rows[0], absent, slower, faster)))
+    assert "another (0.35 of our time), one (0.90 of our time)" in said and OURS[0] in said
 
 
 def test_the_frontier_is_what_no_other_beats(
