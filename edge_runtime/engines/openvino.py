@@ -105,15 +105,16 @@ class OpenvinoEngine:
     def __init__(self, name: str, request: Any) -> None:
         self.name = name
         self._request = request
+        # Looked up once: by name at every run takes a fifth as long as the network of `tiny`.
+        self._image, self._map, self._features = map(
+            request.get_tensor, ("image", "map", "features")
+        )
 
     def run(self, pixels: NDArray[np.uint8]) -> RawOutputs:
-        self._request.infer({"image": pixels[np.newaxis]})
-        evidence_map, features = (
-            # A copy: the next run writes into the same memory.
-            self._request.get_tensor(name).data[0].copy()
-            for name in ("map", "features")
-        )
-        return RawOutputs(evidence_map, features)
+        self._image.data[0] = pixels
+        self._request.infer()
+        # Copies: the next run writes into the same memory.
+        return RawOutputs(self._map.data[0].copy(), self._features.data[0].copy())
 
     def operators(self) -> list[tuple[str, str, float]]:
         """Node, kind and milliseconds of what the last run did, if it was loaded with `profile`."""
