@@ -31,6 +31,10 @@ VERBS = {
         "train.unseen",
         "train a recipe without each group of sources in turn, and judge it there",
     ),
+    "thresholds": (
+        "train.evaluate.thresholds",
+        "which rule for choosing a threshold holds in sources that were held out",
+    ),
     "audit": (
         "train.audit.command",
         "what a data folder holds, and what separates its classes without being disease",

@@ -15,6 +15,11 @@ SCREENING_SENSITIVITY = 0.98
 RULE_IN_SPECIFICITY = 0.98
 SPLIT = "validation"
 
+_BALANCED_RULE = (
+    "the highest of the thresholds within a standard error of the largest sum of sensitivity and "
+    "specificity on validation (Youden)"
+)
+
 _LEAST = 1e-6  # from 0 and from 1
 
 
@@ -46,7 +51,6 @@ def choose_operating_points(
     logits: NDArray[np.float64],
     positive: NDArray[np.int64],
     temperature: float,
-    corrupted: NDArray[np.float64] | None = None,
     disease: str = "pneumonia",
 ) -> tuple[OperatingPoint, ...]:
     """`screening`, `balanced` and `triage`, which has a grey band.
@@ -58,15 +62,12 @@ def choose_operating_points(
         logits: (n,) of validation images.
         positive: (n,) of 0 and 1.
         temperature: Divides the logits.
-        corrupted: (n,) logits of a corrupted copy of the same images. Held-out patients of the same
-            hospital are so easy that many thresholds balance them nearly equally; the copy makes
-            the choice among these a firm one.
         disease: What the rule calls that which is ruled in or out.
     """
     rising = _Cuts(logits / temperature, positive)
-    balanced, rule = _balanced_cut(
-        logits / temperature, positive, None if corrupted is None else corrupted / temperature
-    )
+    # Patients of the same hospital are so easy that many thresholds balance them about equally. Of
+    # hospitals that nobody learned from normal images score higher (docs/decisions/0041).
+    balanced = near_best_cuts(logits / temperature, positive)[-1]
     aimed, aim = _screening_cut(rising.missed, int(positive.sum()))
     screening = min(rising.cuts[aimed], balanced)
     certain = np.flatnonzero(rising.specificity >= RULE_IN_SPECIFICITY)
@@ -101,53 +102,30 @@ def choose_operating_points(
             f"the highest threshold with {aim} of at least {SCREENING_SENSITIVITY} on validation, "
             "and never above `balanced`",
         ),
-        point("balanced", balanced, rule),
+        point("balanced", balanced, _BALANCED_RULE),
         dataclasses.replace(triage, uncertain=(threshold(screening), threshold(rule_in))),
     )
 
 
-def _balanced_cut(
-    scores: NDArray[np.float64],
-    positive: NDArray[np.int64],
-    corrupted: NDArray[np.float64] | None,
-) -> tuple[float, str]:
-    """The cut of `balanced`, and by what rule.
+def near_best_cuts(scores: NDArray[np.float64], positive: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The thresholds that balance about as well as the best, rising.
 
-    Of the cuts whose Youden index on the images themselves is within a standard error of the best,
-    the copy chooses: one that shifts all scores shall not choose a threshold that is bad for
-    images as they come. Source of the rule: Breiman et al., Classification and Regression Trees
-    (1984), section 3.4.3.
+    Those whose Youden index (sensitivity + specificity - 1) is within a standard error of the
+    largest. Source: Youden, Cancer 3:32 (1950); Breiman et al., Classification and Regression Trees
+    (1984), section 3.4.3, for the standard error.
+
+    Args:
+        scores: (n,) of images; higher means more likely diseased.
+        positive: (n,) of 0 and 1.
     """
-    index = "the largest sum of sensitivity and specificity on validation"
-    if corrupted is None:
-        alone = _Cuts(scores, positive)
-        return _middle(alone.cuts, alone.sensitivity + alone.specificity), f"{index} (Youden)"
-    cuts = _Cuts(np.concatenate([scores, corrupted]), np.tile(positive, 2)).cuts
-    shares = [_shares(scores[positive == kind], cuts) for kind in (1, 0)]
-    youden = shares[0] - shares[1]
+    all_cuts = _Cuts(scores, positive)
+    youden = all_cuts.sensitivity + all_cuts.specificity
     best = int(youden.argmax())
-    error = sum(
-        _squared_error(float(share[best]), int((positive == kind).sum()))
-        for kind, share in zip((1, 0), shares, strict=True)
+    diseased = int(positive.sum())
+    error = _squared_error(float(all_cuts.sensitivity[best]), diseased) + _squared_error(
+        float(all_cuts.specificity[best]), len(positive) - diseased
     )
-    near = youden >= youden[best] - np.sqrt(error)
-    copy = _shares(corrupted[positive == 1], cuts) - _shares(corrupted[positive == 0], cuts)
-    rule = (
-        f"of the thresholds within a standard error of {index} (Youden), that with the largest on "
-        "its corrupted copy"
-    )
-    return _middle(cuts[near], copy[near]), rule
-
-
-def _middle(cuts: NDArray[np.float64], index: NDArray[np.float64]) -> float:
-    """Of the cuts where `index` is largest, the middle one."""
-    best = np.flatnonzero(index >= index.max() - 1e-12)
-    return float(cuts[best[len(best) // 2]])
-
-
-def _shares(scores: NDArray[np.float64], cuts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(cuts,) share of the scores at or above each."""
-    return 1 - np.searchsorted(np.sort(scores), cuts, side="left") / len(scores)
+    return np.asarray(all_cuts.cuts[youden >= youden[best] - np.sqrt(error)])
 
 
 def _squared_error(share: float, n: int) -> float:

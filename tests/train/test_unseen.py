@@ -100,3 +100,29 @@ def test_a_recipe_without_each_source_in_turn(tmp_path: Path) -> None:
         assert [c["source"] for c in group["found"]["comparisons"]] == [group["name"]]
         assert 0 <= group["mean_auc"] <= 1
     assert "## Without there" in done.stdout
+    # Rules for a threshold, judged where each run learned nothing.
+    runs = [tmp_path / "out" / name for name in ("here", "there")]
+    told = workbench(
+        *("train", "thresholds", *runs, "--data", tmp_path / "films.csv"),
+        *("--output", tmp_path / "rules"),
+    )
+    assert told.returncode == 0, told.stderr[-2000:]
+    found = json.loads((tmp_path / "rules" / "thresholds.json").read_text())
+    rules = list(dict.fromkeys(row["rule"] for row in found["rows"]))
+    assert {"lowest", "middle", "highest"} < set(rules) == set(found["gains"])
+    for source in ("here", "there"):
+        of_source = {row["rule"]: row for row in found["rows"] if row["source"] == source}
+        assert list(of_source) == rules
+        assert of_source["lowest"]["logit"] <= of_source["middle"]["logit"]
+        assert of_source["middle"]["logit"] <= of_source["highest"]["logit"]
+        assert (
+            of_source["lowest"]["sensitivity"]["value"]
+            >= (of_source["highest"]["sensitivity"]["value"])
+        )
+        assert of_source[rules[0]]["gain"]["value"] == 0
+        assert all((row["positives"], row["normals"]) == (40, 40) for row in of_source.values())
+    learned_all = workbench(
+        *("train", "thresholds", runs[0], "--data", tmp_path / "films.csv"),
+        *("--output", tmp_path / "rules", "--data", tmp_path / "none.csv"),
+    )
+    assert learned_all.returncode == 2 and "none.csv" in learned_all.stderr

@@ -72,9 +72,8 @@ class FinishedRun:
             logits: (n,) log odds of pneumonia of the validation images, before temperature.
         """
         temperature = round(fit_temperature(logits, self.validation.positive), 4)
-        corrupted = self.disease(self.corrupted.logits) if self.corrupted else None
         positive = self.validation.positive
-        points = choose_operating_points(logits, positive, temperature, corrupted, self._word)
+        points = choose_operating_points(logits, positive, temperature, self._word)
         return temperature, points
 
     def calibrate_populations(
@@ -95,18 +94,11 @@ class FinishedRun:
             for kind in (0, 1)
         ):
             return ()
-        corrupted = self.disease(self.corrupted.logits) if self.corrupted else None
         return tuple(
             Population(
                 name,
                 ages,
-                choose_operating_points(
-                    logits[here],
-                    positive[here],
-                    temperature,
-                    None if corrupted is None else corrupted[here],
-                    self._word,
-                ),
+                choose_operating_points(logits[here], positive[here], temperature, self._word),
             )
             for name, (ages, here) in groups.items()
         )
@@ -127,14 +119,9 @@ class FinishedRun:
         found = []
         for i, name in enumerate(self.labels[1:]):
             label, odds = positive[:, i], self.finding_odds(logits, i, of_all)
-            corrupted = (
-                self.finding_odds(self.corrupted.logits, i, of_all) if self.corrupted else None
-            )
             alone = self.activation == "sigmoid"
             temperature = round(fit_temperature(odds, label), 4) if alone else of_all
-            points = choose_operating_points(
-                odds, label, temperature if alone else 1.0, corrupted, name
-            )
+            points = choose_operating_points(odds, label, temperature if alone else 1.0, name)
             auc = auc_interval(label, odds)
             found.append(Finding(name, temperature, auc, int(label.sum()), SPLIT, points))
         return tuple(found)
