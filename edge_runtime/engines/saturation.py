@@ -48,7 +48,12 @@ def openvino_saturates(core: Any) -> bool:
     Args:
         core: openvino.Core, whose CPU plugin is asked.
     """
-    settings = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+    settings = {
+        "INFERENCE_NUM_THREADS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Or this thread, and every process that asks, would stay on one and the same processor.
+        "ENABLE_CPU_PINNING": False,
+    }
     request = core.compile_model(
         core.read_model(quantised_convolution()), "CPU", settings
     ).create_infer_request()

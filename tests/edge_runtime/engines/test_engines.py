@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from edge_runtime.errors import EngineError, InvalidValueError
 from edge_runtime.images.phantom import draw_phantom
 from edge_runtime.images.preprocess import prepare_pixels
 from edge_runtime.screener import Screener
+from tests.conftest import ROOT
 
 
 def load(bundle: Path, engine: str) -> Screener:
@@ -226,3 +230,31 @@ def test_openvino_gets_unsigned_weights_where_signed_ones_saturate(
     np.testing.assert_array_equal(moved.evidence_map, unsigned.evidence_map)
     # The same network, rounded in other places.
     assert abs(moved.evidence_map.mean() - signed.evidence_map.mean()) < 0.3
+
+
+def test_openvino_holds_no_thread_on_one_processor(bundle: Path) -> None:
+    """Or two processes would share one: OpenVINO pins whoever asks it, unless told not to."""
+    pytest.importorskip("openvino")
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor, or a system that does not tell")
+    program = f"""
+import os, threading
+from edge_runtime.screener import Screener
+from edge_runtime.images.phantom import draw_phantom
+from edge_runtime.images.preprocess import prepare_pixels
+screener = Screener.load({str(bundle)!r}, engine="openvino", threads=1, check=False)
+pixels = prepare_pixels(draw_phantom(1, True), screener.bundle.manifest.input)
+worker = threading.Thread(target=lambda: [screener.run(pixels) for _ in range(300)])
+worker.start()
+seen = set()
+while worker.is_alive():
+    try:
+        seen.add(len(os.sched_getaffinity(worker.native_id)))
+    except ProcessLookupError:  # it has just ended
+        break
+print(seen == {{len(os.sched_getaffinity(0))}}, seen)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.startswith("True"), done.stdout + done.stderr[-2000:]
