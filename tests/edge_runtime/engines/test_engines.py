@@ -222,9 +222,11 @@ def test_openvino_gets_unsigned_weights_where_signed_ones_saturate(
     engine = engine_module("openvino")
     model = (Path(bundle) / "model.onnx").read_bytes()
     pixels = prepare_pixels(draw_phantom(1, True), load_bundle(bundle).manifest.input)
+    monkeypatch.setattr(engine, "_last", None)
     monkeypatch.setattr(engine, "_saturates", lambda: True)
     moved = engine.load(model, 1).run(pixels)
     monkeypatch.setattr(engine, "_saturates", lambda: False)
+    monkeypatch.setattr(engine, "_last", None)
     unsigned = engine.load(with_unsigned_weights(model), 1).run(pixels)
     signed = engine.load(model, 1).run(pixels)
     np.testing.assert_array_equal(moved.evidence_map, unsigned.evidence_map)
@@ -258,3 +260,24 @@ print(seen == {{len(os.sched_getaffinity(0))}}, seen)
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.stdout.startswith("True"), done.stdout + done.stderr[-2000:]
+
+
+def test_openvinos_second_engine_is_a_copy_of_the_first_and_runs_by_itself(bundle: Path) -> None:
+    pytest.importorskip("openvino")
+    engine = engine_module("openvino")
+    spec = load_bundle(bundle).manifest.input
+    model = (Path(bundle) / "model.onnx").read_bytes()
+    engines = [engine.load(model, 1) for _ in range(3)]
+    images = [prepare_pixels(draw_phantom(seed, bool(seed % 2)), spec) for seed in range(3)]
+    alone = [engines[0].run(pixels) for pixels in images]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(20):
+            together = list(
+                pool.map(lambda pair: pair[0].run(pair[1]), zip(engines, images, strict=True))
+            )
+            for one, other in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(one.evidence_map, other.evidence_map)
+                np.testing.assert_array_equal(one.features, other.features)
+    # Another file, or another number of threads, is compiled anew.
+    other_threads = engine.load(model, 2).run(images[0])
+    np.testing.assert_array_equal(other_threads.evidence_map, alone[0].evidence_map)
