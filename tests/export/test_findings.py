@@ -297,7 +297,7 @@ def test_evaluation_and_benchmark_tell_each_finding(made: Made4, tmp_path: Path)
 def test_measures_by_finding_of_a_perfect_model(made: Made4) -> None:
     findings = load_bundle(made.bundle).manifest.findings
     shown = np.array([[0, 0, 0]] * 10 + [[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]] * 5, bool)
-    scores = np.where(shown, 0.9999, 0.0)
+    scores = np.where(shown, 1.0, 0.0)
     found = measure_findings(findings, shown, scores, [str(i) for i in range(len(shown))])
     assert [f.auc.value for f in found.figures if f.auc] == [1.0, 1.0, 1.0]
     assert found.columns == LABELS

@@ -121,8 +121,3 @@ def test_a_recipe_without_each_source_in_turn(tmp_path: Path) -> None:
         )
         assert of_source[rules[0]]["gain"]["value"] == 0
         assert all((row["positives"], row["normals"]) == (40, 40) for row in of_source.values())
-    learned_all = workbench(
-        *("train", "thresholds", runs[0], "--data", tmp_path / "films.csv"),
-        *("--output", tmp_path / "rules", "--data", tmp_path / "none.csv"),
-    )
-    assert learned_all.returncode == 2 and "none.csv" in learned_all.stderr

@@ -22,6 +22,7 @@ from edge_runtime.bundle.correction import (
     encode_weights,
     mean_correction,
 )
+from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.site_profile import load_profile, save_profile
 from edge_runtime.cli import main
 from edge_runtime.errors import InvalidValueError
@@ -31,6 +32,7 @@ from edge_runtime.records.messages import LANGUAGES
 from tests.languages import foreign_words
 
 FILMS = 90
+CHANNELS = load_bundle().manifest.outputs.features
 
 
 def film(seed: int, bright: bool, quality: int = 90) -> bytes:
@@ -179,7 +181,9 @@ def test_films_set_aside_are_looked_at_last(site: Path, capsys: pytest.CaptureFi
         (lambda d: d["correction"].update(weights_base64="AAAA"), "weights"),
         (lambda d: d["correction"].update(weights_base64=encode_weights(np.ones(7))), "7 weights"),
         (
-            lambda d: d["correction"].update(weights_base64=encode_weights(np.full(1280, np.nan))),
+            lambda d: d["correction"].update(
+                weights_base64=encode_weights(np.full(CHANNELS, np.nan))
+            ),
             "not finite",
         ),
         (lambda d: d["correction"].update(slope=-1.0), "slope"),

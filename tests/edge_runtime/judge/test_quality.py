@@ -125,14 +125,15 @@ def test_a_little_out_is_a_warning_and_far_out_a_refusal(screener: Screener) -> 
 def test_gate_parameters_that_do_not_fit_are_refused(screener: Screener) -> None:
     gate = screener.bundle.manifest.quality
     assert gate is not None
-    gate.check(1280)
-    with pytest.raises(InvalidValueError, match="1279 channels"):
-        gate.check(1279)
+    channels = screener.bundle.manifest.outputs.features
+    gate.check(channels)
+    with pytest.raises(InvalidValueError, match=f"{channels - 1} channels"):
+        gate.check(channels - 1)
     with pytest.raises(InvalidValueError, match="template"):
-        dataclasses.replace(gate, template=(1.0,)).check(1280)
+        dataclasses.replace(gate, template=(1.0,)).check(channels)
     broken = dataclasses.replace(gate.features, components_base64="AAA")
     with pytest.raises(InvalidValueError, match=r"^features: "):
-        dataclasses.replace(gate, features=broken).check(1280)
+        dataclasses.replace(gate, features=broken).check(channels)
 
 
 def test_a_refused_image_in_a_batch_is_exit_1(cxr_edge: Run, tmp_path: Path) -> None:
