@@ -121,3 +121,15 @@ def test_a_recipe_without_each_source_in_turn(tmp_path: Path) -> None:
         )
         assert of_source[rules[0]]["gain"]["value"] == 0
         assert all((row["positives"], row["normals"]) == (40, 40) for row in of_source.values())
+    # A patient of a source that was held out, whom training knows by other films, is left out.
+    taught = json.loads((runs[0] / "splits.json").read_text())["train"][0]["patient"]
+    assert rows[1].startswith("0.jpeg,normal,p0,here")
+    rows[1] = f"0.jpeg,normal,{taught.rpartition('/')[2]},here"
+    (tmp_path / "films.csv").write_text("\n".join(rows))
+    again = workbench(
+        *("train", "thresholds", runs[0], "--data", tmp_path / "films.csv"),
+        *("--output", tmp_path / "again"),
+    )
+    assert again.returncode == 0, again.stderr[-2000:]
+    left = json.loads((tmp_path / "again" / "thresholds.json").read_text())["rows"]
+    assert {(row["positives"], row["normals"]) for row in left} == {(40, 39)}

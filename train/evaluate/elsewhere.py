@@ -155,7 +155,7 @@ def measure_elsewhere(
         # They have no files of their own.
         seen = [film_facts(0, Image.fromarray(one.pixels[:, :, 0])) for one in judged]
         facts = np.concatenate([facts, [list(values.values()) for values in seen]])
-    scores = _logits(finished, pixels)
+    scores = disease_logits(finished, pixels)
     wanted = set(sources) or {f.source for f in films}
     result = Elsewhere(
         SCHEMA,
@@ -191,7 +191,8 @@ def _as_told(finished: FinishedRun, data: Sequence[Path]) -> Table:
     return read_table(data, {k: kind for k, kind in called if kind == NORMAL}, pattern)
 
 
-def _logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+def disease_logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(n, h, w, 1) pixels -> (n,) log odds of any disease by a run's model."""
     import keras  # takes seconds
 
     model = keras.saving.load_model(finished.folder / "model.keras", compile=False)

@@ -3,8 +3,9 @@
     python -m train thresholds RUN … --data chest_xray --data hospitals.csv
 
 Every rule takes its threshold from the validation patients of each run, and is judged on the whole
-films of the sources that the run held out: sensitivity, specificity, and their sum against that of
-the rule in use until 5.3.0, paired. The test split is left out.
+films of the sources that the run held out, of patients that taught it nothing: sensitivity,
+specificity, and their sum against that of the rule in use until 5.3.0, paired. The test split is
+left out.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import bootstrap_interval, proportion
 from train.data.source import Source
 from train.data.table import Film, add_data_sets, read_table
+from train.evaluate.elsewhere import disease_logits
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
-from train.run.scores import predict_logits
 
 SCHEMA = "cxr-edge/thresholds/1"
 _FEWEST = 15  # films of either class
@@ -99,10 +100,12 @@ def compare_rules(folders: Sequence[Path], data: Sequence[Path], output: Path) -
     """Measure, write thresholds.json and thresholds.md.
 
     Raises:
-        InvalidValueError: Not a finished run, one that held no source of the data out, or data
-            that cannot be read.
+        InvalidValueError: Not a finished run, one that held no source of the data out, none with
+            enough films of both kinds, or data that cannot be read.
     """
     rows = tuple(row for folder in folders for row in _rows(open_run(folder), data))
+    if not any(row.gain for row in rows):
+        raise InvalidValueError("too few films of either kind to compare any rule")
     gains = {
         rule: float(np.mean([r.gain.value for r in rows if r.rule == rule and r.gain]))
         for rule in RULES
@@ -117,20 +120,24 @@ def compare_rules(folders: Sequence[Path], data: Sequence[Path], output: Path) -
 
 
 def _rows(finished: FinishedRun, data: Sequence[Path]) -> Iterator[Row]:
-    import keras  # takes seconds
-
     if finished.corrupted is None:
         raise InvalidValueError(f"{finished.folder} has no scores of a corrupted copy")
     table = read_table(data, finished.recipe.data.findings, finished.recipe.data.patient_pattern)
     held_out = set(finished.recipe.data.held_out)
+    # A source that was held out may show patients whom training knew by other films.
+    taught = {sample.patient for sample in finished.splits.train}
     films = [
-        f for f in table.films if f.source in held_out and f.crop == "whole" and f.part != "test"
+        f
+        for f in table.films
+        if f.source in held_out
+        and f.crop == "whole"
+        and f.part != "test"
+        and f.sample.patient not in taught
     ]
     if not films:
         raise InvalidValueError(f"{finished.folder} held no source out that is in the data")
     pixels = Source.of(table).pixels([f.sample for f in films], finished.input, "reading")
-    model = keras.saving.load_model(finished.folder / "model.keras", compile=False)
-    scores = finished.disease(predict_logits(model, pixels))
+    scores = disease_logits(finished, pixels)
     known = finished.disease(finished.validation.logits)
     copy = finished.disease(finished.corrupted.logits)
     positive = finished.validation.positive
