@@ -11,6 +11,10 @@ VERBS = {
         "train.fit.command",
         "train a recipe into a run folder; the same command again resumes it",
     ),
+    "render": (
+        "train.fit.render",
+        "make the batches of a mixture beforehand, for trainings on a GPU to share",
+    ),
     "average": (
         "train.fit.average",
         "the mean of the weights of several finished runs, as a run of its own",

@@ -19,6 +19,7 @@ from train.data.dataset import (
     NORMAL,
     Sample,
     Split,
+    UnreadableError,
     fingerprint,
     has_findings,
     phantom_samples,
@@ -105,17 +106,57 @@ class Arrays:
             films = [source.films[sample.path] for sample in split.train]
             policy = recipe.augmentation
             mixture = Mixture(train, films, Fields(fields), recipe.data.mix, policy, Fields(sides))
-        ill = has_findings(split.validation, recipe.network.labels).any(axis=1)
-        return Arrays(
-            train,
-            target,
-            weight,
-            validation,
-            corrupted,
-            np.asarray(ill, np.int64),
-            digest,
-            mixture,
-        )
+        positive = _positive(recipe, split)
+        return Arrays(train, target, weight, validation, corrupted, positive, digest, mixture)
+
+    @staticmethod
+    def without_training(recipe: Recipe, source: Source, split: Split) -> Arrays:
+        """The same for films of training that were rendered beforehand: they are not read."""
+        validation, alike = validation_pixels(recipe, source, split.validation)
+        corrupted = reduced(corrupted_copy(alike), recipe.input)
+        target, weight = _targets(recipe, split.train)
+        none = np.empty((0, *validation.shape[1:]), np.uint8)
+        return Arrays(none, target, weight, validation, corrupted, _positive(recipe, split), "")
+
+
+def load_arrays(
+    recipe: Recipe,
+    source: Source,
+    split: Split,
+    stream: Path | None = None,
+    fields: Sequence[Path] = (),
+    sides: Sequence[Path] = (),
+) -> tuple[Arrays, Split, list[str]]:
+    """The arrays, the split without films that cannot be read, and the paths of these.
+
+    Raises:
+        UnreadableError: They are more than the recipe allows.
+        SameFilmsError: The same films on both sides, and the recipe stops there.
+    """
+    total = len(split.train) + len(split.validation)
+    left_out: dict[str, str] = {}
+    while True:
+        try:
+            arrays = Arrays.load(recipe, source, split, stream, fields, sides)
+            return arrays, split, sorted(left_out)
+        except UnreadableError as error:
+            left_out |= error.files
+            if len(left_out) > recipe.data.unreadable * total:
+                raise UnreadableError(left_out) from error
+            for path, why in error.files.items():
+                tqdm.write(f"left out: {path}: {why}")
+            kept = (
+                tuple(s for s in part if s.path not in left_out)
+                for part in (split.train, split.validation)
+            )
+            split = Split(*kept)
+        except SameFilmsError as error:
+            if recipe.data.duplicates == "stop":
+                raise
+            tqdm.write(f"{error}; left out of training (data.duplicates)")
+            split = Split(
+                tuple(s for s in split.train if s.path not in error.pairs), split.validation
+            )
 
 
 def validation_pixels(
@@ -174,6 +215,11 @@ def _targets(
         weight = ((one_hot * rarity).sum(axis=1) / one_hot.sum(axis=1)).astype(np.float32)
     smoothed = target * (1 - plan.label_smoothing) + plan.label_smoothing / shares
     return smoothed.astype(np.float32), weight
+
+
+def _positive(recipe: Recipe, split: Split) -> NDArray[np.int64]:
+    ill = has_findings(split.validation, recipe.network.labels).any(axis=1)
+    return np.asarray(ill, np.int64)
 
 
 class SameFilmsError(InvalidValueError):

@@ -13,12 +13,14 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from edge_runtime.basics.processors import usable_processors
 from edge_runtime.errors import ImageError, InvalidValueError
 from edge_runtime.images.phantom import phantom_file
 from edge_runtime.images.preprocess import InputSpec, prepare
@@ -238,13 +240,19 @@ def load_pixels(
     else:
         pixels = np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape)
     failed: dict[str, str] = {}
-    for i, sample in enumerate(tqdm(samples, description, unit="image", leave=False, disable=None)):
+
+    def read(i: int) -> None:
         try:
-            pixels[i] = prepare(read_bytes(data, sample), spec)
+            pixels[i] = prepare(read_bytes(data, samples[i]), spec)
         except (ImageError, OSError) as error:
-            failed[sample.path] = str(error)
+            failed[samples[i].path] = str(error)
+
+    with ThreadPoolExecutor(usable_processors()) as pool:  # Pillow decodes outside of the lock
+        done = pool.map(read, range(len(samples)))
+        for _ in tqdm(done, description, len(samples), unit="image", leave=False, disable=None):
+            pass
     if failed:
-        raise UnreadableError(failed)
+        raise UnreadableError({s.path: failed[s.path] for s in samples if s.path in failed})
     return pixels
 
 

@@ -100,6 +100,14 @@ class Mixture:
             for _ in range(images)
         ]
 
+    def batch(self, key: tuple[int, int, int]) -> tuple[list[int], list[Rendered]]:
+        """The places of a batch's films, and what becomes of them; `key` is seed, epoch, batch."""
+        chosen = self.draw(np.random.default_rng(key))
+        return chosen, [
+            self.render(film, np.random.default_rng((*key, place)))
+            for place, film in enumerate(chosen)
+        ]
+
     def render(self, index: int, rng: np.random.Generator) -> Rendered:
         """One film, its lungs perhaps in another's frame, changed as the policy says."""
         film, policy = self.films[index], self.policy

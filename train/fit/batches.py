@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +12,10 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 from train.data.arrays import reduced
 from train.data.augment import augment
-from train.data.mixture import Mixture
+from train.data.mixture import Mixture, Rendered
 from train.fit.evidence import map_target
-from train.fit.teacher import Teacher
+from train.fit.store import BatchStore
+from train.fit.teacher import Teacher, blended
 from train.recipe import Recipe
 
 
@@ -95,11 +98,7 @@ class MixedBatches(keras.utils.PyDataset):
         return self.steps
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
-        chosen = self.mixture.draw(np.random.default_rng((*self.key, index)))
-        rendered = [
-            self.mixture.render(film, np.random.default_rng((*self.key, index, place)))
-            for place, film in enumerate(chosen)
-        ]
+        chosen, rendered = self.mixture.batch((*self.key, index))
         batch = np.stack([one.pixels for one in rendered]).astype(np.float32)
         target = self.target[chosen]
         if self.teacher:
@@ -107,9 +106,44 @@ class MixedBatches(keras.utils.PyDataset):
         maps = np.stack([map_target(one, *self.map_size) for one in rendered])
         targets = {"logits": target, "map": maps}
         if self.with_side:
-            mirrored = [one.mirrored for one in rendered]
-            targets["side"] = np.array(mirrored, np.float32)[:, np.newaxis]
+            targets["side"] = _mirrored(rendered)
         return _reduced(batch, self.input), targets
+
+
+class RenderedBatches(keras.utils.PyDataset):
+    """What `MixedBatches` gives, of batches that `train render` has made or is making."""
+
+    def __init__(
+        self,
+        store: BatchStore,
+        target: NDArray[np.float32],
+        recipe: Recipe,
+        epoch: int,
+        map_size: tuple[int, int],
+    ) -> None:
+        super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
+        self.store, self.target, self.epoch, self.map_size = store, target, epoch, map_size
+        self.size = (recipe.input.height, recipe.input.width)
+        self.weight = recipe.distillation.weight if recipe.distillation.teachers else 0.0
+        self.with_side = recipe.optimisation.mirrored > 0
+
+    def __len__(self) -> int:
+        return self.store.steps
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]]]:
+        batch = self.store.read(self.epoch, index, self.size)
+        target = self.target[batch.chosen]
+        if self.weight:
+            target = blended(target, self.store.judged(self.epoch, index), self.weight)
+        maps = np.stack([map_target(one, *self.map_size) for one in batch.rendered])
+        targets = {"logits": target, "map": maps}
+        if self.with_side:
+            targets["side"] = _mirrored(batch.rendered)
+        return batch.pixels.astype(np.float32), targets
+
+
+def _mirrored(rendered: Sequence[Rendered]) -> NDArray[np.float32]:
+    return np.array([[one.mirrored] for one in rendered], np.float32)
 
 
 def disease_share(target: NDArray[np.float32], activation: str) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.judge.scores import disease_logit
 from edge_runtime.statistics.metrics import auc, binary_cross_entropy
 from edge_runtime.statistics.odds import probabilities
-from train.data.arrays import Arrays, SameFilmsError, split_data
-from train.data.dataset import Split, UnreadableError, check_labels
+from train.data.arrays import Arrays, load_arrays, split_data
+from train.data.dataset import Split, check_labels
 from train.data.source import Source
-from train.fit.batches import MixedBatches, TrainingBatches
+from train.fit.batches import MixedBatches, RenderedBatches, TrainingBatches
 from train.fit.evidence import with_map
 from train.fit.hardware import Hardware
 from train.fit.optimise import compile_phase, learning_rates
+from train.fit.store import BatchStore
 from train.fit.style import style_layers, with_style
 from train.fit.teacher import Teacher, load_finished
 from train.fit.track import Tracker, check_tools, tracked
@@ -40,10 +41,12 @@ from train.network.narrow import narrow
 from train.recipe import About, Optimisation, Recipe, load_recipe
 from train.run.curves import draw_curves
 from train.run.finished import check_findings
-from train.run.folder import RunFolder, State, describe_run
+from train.run.folder import RunFolder, State, describe_data, describe_run
 from train.run.scores import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
 
 _AVERAGE_TOLERANCE = 0.005
+# The batches of an epoch, with targets for a map of (rows, columns).
+Feed = Callable[[int, tuple[int, int]], keras.utils.PyDataset]
 _MONITORS = {"score": "validation_score", "auc": "validation_auc", "loss": "validation_loss"}
 
 
@@ -58,8 +61,12 @@ def fit(
     fields: Sequence[Path] = (),
     sides: Sequence[Path] = (),
     track: Sequence[str] = (),
+    batches: Path | None = None,
 ) -> None:
     """Train a recipe into the run folder `output`, or go on with an interrupted run there.
+
+    With `batches`, a folder of `train render`, its training films are those that were rendered
+    there, or are being.
 
     Raises:
         InvalidValueError: Unknown recipe, unusable data, or a folder that holds another run.
@@ -76,6 +83,9 @@ def fit(
     # What is wrong with the command is said before anything is read for minutes, or written.
     start = _Start.of(weights)
     split, source = split_data(recipe, data)
+    store = None if batches is None else BatchStore.open(batches, recipe)
+    if store:
+        split = store.split
     check_labels(split.train, recipe.network.labels)
     check_findings(recipe, split.validation)
     recipe = _true_of(recipe, load_recipe(recipe_name).about, split, source)
@@ -86,11 +96,15 @@ def fit(
         if start.run is not None:
             narrow(load_finished(start.run, recipe, {s.patient for s in split.validation}), model)
         trainee = fold(model) if recipe.optimisation.fold_batch_norm else model
-        stream = run.stream(hardware.stream)
-        arrays, split, unreadable = _load(recipe, source, split, stream, fields, sides)
-        record = describe_run(recipe, start.record, arrays.fingerprint, _counts(split), unreadable)
-        run.begin(record, split)
-        history = _train(trainee, recipe, arrays, run, split, track)
+        if store:
+            arrays = Arrays.without_training(recipe, source, split)
+            told = store.data
+        else:
+            stream = run.stream(hardware.stream)
+            arrays, split, unreadable = load_arrays(recipe, source, split, stream, fields, sides)
+            told = describe_data(arrays.fingerprint, split, unreadable)
+        run.begin(describe_run(recipe, start.record, told), split)
+        history = _train(trainee, recipe, arrays, run, split, track, store)
     _finish(_Settling(recipe, model, trainee), recipe, arrays, run, history, split)
 
 
@@ -131,45 +145,6 @@ def _built(recipe: Recipe, start: _Start) -> keras.Model:
                 f"without its top: {str(error).splitlines()[0]}"
             ) from error
         raise InvalidValueError(f"recipe {recipe.name} cannot be built: {error}") from error
-
-
-def _load(
-    recipe: Recipe,
-    source: Source,
-    split: Split,
-    stream: Path | None,
-    fields: Sequence[Path],
-    sides: Sequence[Path],
-) -> tuple[Arrays, Split, list[str]]:
-    """The arrays, the split without films that cannot be read, and the paths of these.
-
-    Raises:
-        UnreadableError: They are more than the recipe allows.
-    """
-    total = len(split.train) + len(split.validation)
-    left_out: dict[str, str] = {}
-    while True:
-        try:
-            arrays = Arrays.load(recipe, source, split, stream, fields, sides)
-            return arrays, split, sorted(left_out)
-        except UnreadableError as error:
-            left_out |= error.files
-            if len(left_out) > recipe.data.unreadable * total:
-                raise UnreadableError(left_out) from error
-            for path, why in error.files.items():
-                tqdm.write(f"left out: {path}: {why}")
-            kept = (
-                tuple(s for s in part if s.path not in left_out)
-                for part in (split.train, split.validation)
-            )
-            split = Split(*kept)
-        except SameFilmsError as error:
-            if recipe.data.duplicates == "stop":
-                raise
-            tqdm.write(f"{error}; left out of training (data.duplicates)")
-            split = Split(
-                tuple(s for s in split.train if s.path not in error.pairs), split.validation
-            )
 
 
 class _Settling:
@@ -214,15 +189,6 @@ class _Start:
         return _Start(None if run else weights, run, {"source": path.name, "sha256": digest})
 
 
-def _counts(split: Split) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for part, samples in (("train", split.train), ("validation", split.validation)):
-        for sample in samples:
-            key = f"{part}/{sample.kind}"
-            counts[key] = counts.get(key, 0) + 1
-    return dict(sorted(counts.items()))
-
-
 def _train(
     model: keras.Model,
     recipe: Recipe,
@@ -230,11 +196,13 @@ def _train(
     run: RunFolder,
     split: Split,
     track: Sequence[str],
+    store: BatchStore | None,
 ) -> list[dict[str, Any]]:
     state = run.load_state()
     history: list[dict[str, Any]] = state.history if state else []
     with tracked(track, run.path, recipe, history) as trackers:
-        _train_epochs(model, recipe, arrays, run, split, state, history, trackers)
+        feed = _feed(recipe, arrays, split, store)
+        _train_epochs(model, recipe, arrays, run, feed, state, history, trackers)
     return history
 
 
@@ -243,7 +211,7 @@ def _train_epochs(
     recipe: Recipe,
     arrays: Arrays,
     run: RunFolder,
-    split: Split,
+    feed: Feed,
     state: State | None,
     history: list[dict[str, Any]],
     trackers: Sequence[Tracker],
@@ -256,9 +224,7 @@ def _train_epochs(
     phase = None
     chance = recipe.augmentation.feature_style
     learner = with_style(model, chance) if chance else model
-    trainee = with_map(learner, plan.mirrored > 0) if arrays.mixture else learner
-    runs = recipe.distillation.teachers
-    teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
+    trainee = with_map(learner, plan.mirrored > 0) if recipe.data.mix else learner
     for epoch in range(len(history), total):
         if _should_stop(history, plan):
             tqdm.write(f"stopped early after epoch {epoch}")
@@ -276,7 +242,7 @@ def _train_epochs(
                     ):
                         variable.assign(value)
                 state = None
-        loss = _run_epoch(trainee, recipe, arrays, epoch, total, teacher)
+        loss = _run_epoch(trainee, recipe, feed, epoch, total)
         if learner is not model:
             model.set_weights(learner.get_weights())
         entry = {"epoch": epoch + 1, "phase": phase, "loss": loss}
@@ -326,25 +292,26 @@ def _should_stop(history: list[dict[str, Any]], plan: Optimisation) -> bool:
     return int(last[-1]["epoch"]) - _best_epoch(last, plan.monitor) >= plan.early_stopping
 
 
-def _run_epoch(
-    model: keras.Model,
-    recipe: Recipe,
-    arrays: Arrays,
-    epoch: int,
-    total: int,
-    teacher: Teacher | None,
-) -> float:
+def _feed(recipe: Recipe, arrays: Arrays, split: Split, store: BatchStore | None) -> Feed:
+    """What gives the batches of an epoch, for a map of some size."""
+    if store:
+        return lambda epoch, size: RenderedBatches(store, arrays.target, recipe, epoch, size)
+    runs = recipe.distillation.teachers
+    teacher = Teacher(runs, recipe, {s.patient for s in split.validation}) if runs else None
+    mixture = arrays.mixture
+    if mixture:
+        return lambda epoch, size: MixedBatches(
+            mixture, arrays.target, recipe, epoch, size, teacher
+        )
+    return lambda epoch, _: TrainingBatches(
+        arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher
+    )
+
+
+def _run_epoch(model: keras.Model, recipe: Recipe, feed: Feed, epoch: int, total: int) -> float:
     """One pass over the training images; the mean loss."""
-    batches: TrainingBatches | MixedBatches
-    if arrays.mixture:
-        rows, columns = model.get_layer(MAP_LAYER).output.shape[1:3]
-        batches = MixedBatches(
-            arrays.mixture, arrays.target, recipe, epoch, (rows, columns), teacher
-        )
-    else:
-        batches = TrainingBatches(
-            arrays.train, arrays.target, arrays.weight, recipe, epoch, teacher
-        )
+    size = model.get_layer(MAP_LAYER).output.shape[1:3] if recipe.data.mix else (0, 0)
+    batches = feed(epoch, size)
     # Otherwise what is drawn after a resume would be that of the first epoch.
     dropouts = [x for x in model.layers if isinstance(x, keras.layers.Dropout) and x.rate > 0]
     for layer in dropouts:

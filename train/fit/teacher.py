@@ -51,8 +51,12 @@ class Teacher:
         self, batch: NDArray[np.float32], target: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """(n, h, w, 1) pixels 0..255 and their targets (n, units) -> targets to learn from."""
-        probability = np.mean([self._probability(model, batch) for model in self._models], axis=0)
-        return np.asarray((1 - self._weight) * target + self._weight * probability, np.float32)
+        return blended(target, self.probabilities(batch), self._weight)
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, h, w, 1) pixels 0..255 -> the teachers' mean probabilities (n, units)."""
+        found = [self._probability(model, batch) for model in self._models]
+        return np.asarray(np.mean(found, axis=0), np.float32)
 
     def _probability(self, model: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         size = tuple(model.input_shape[1:3])
@@ -61,6 +65,13 @@ class Teacher:
         logits = model.predict_on_batch(pixels)
         out = keras.ops.sigmoid(logits) if self._sigmoid else keras.ops.softmax(logits)
         return np.asarray(keras.ops.convert_to_numpy(out))
+
+
+def blended(
+    target: NDArray[np.float32], probability: NDArray[np.float32], weight: float
+) -> NDArray[np.float32]:
+    """`weight` of what the teachers say, the rest of what the label says; all (n, units)."""
+    return np.asarray((1 - weight) * target + weight * probability, np.float32)
 
 
 def load_finished(run: Path, recipe: Recipe, held_out: Collection[str]) -> keras.Model:

@@ -71,6 +71,12 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         "may be given several times",
     )
     parser.add_argument(
+        "--batches",
+        type=Path,
+        metavar="DIR",
+        help="train on what `render` puts there; several trainings can, on one GPU or on several",
+    )
+    parser.add_argument(
         "--stream",
         action="store_true",
         help="keep the prepared images on the disk, for data that do not fit in memory",
@@ -103,4 +109,5 @@ def fit_from(
             stream=arguments.stream,
         ),
         track=arguments.track,
+        batches=arguments.batches,
     )

@@ -30,7 +30,7 @@ from train.data.dataset import Split
 from train.recipe import Recipe
 
 SCHEMA = "cxr-edge/run/1"
-_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "numpy", "pillow", "h5py")
+_PACKAGES = ("keras", "tensorflow", "tensorflow-cpu", "torch", "numpy", "pillow", "h5py")
 
 
 @dataclasses.dataclass
@@ -132,17 +132,21 @@ class RunFolder:
         return self.path / "snapshots" / f"epoch-{epoch:03d}.npz"
 
 
-def describe_run(
-    recipe: Recipe,
-    weights: dict[str, str],
-    data_fingerprint: str,
-    counts: dict[str, int],
-    unreadable: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The content of run.json at the start of a run."""
-    data = {"fingerprint": data_fingerprint, "counts": counts}
+def describe_data(fingerprint: str, split: Split, unreadable: Sequence[str] = ()) -> dict[str, Any]:
+    """What run.json says of the films: their fingerprint, how many, and what was left out."""
+    counts: dict[str, int] = {}
+    for part, samples in (("train", split.train), ("validation", split.validation)):
+        for sample in samples:
+            key = f"{part}/{sample.kind}"
+            counts[key] = counts.get(key, 0) + 1
+    data: dict[str, Any] = {"fingerprint": fingerprint, "counts": dict(sorted(counts.items()))}
     if unreadable:
         data["unreadable"] = list(unreadable)
+    return data
+
+
+def describe_run(recipe: Recipe, weights: dict[str, str], data: dict[str, Any]) -> dict[str, Any]:
+    """The content of run.json at the start of a run; `data` from `describe_data`."""
     return {
         "schema": SCHEMA,
         "recipe": to_mapping(recipe),

@@ -1,4 +1,4 @@
-"""Logits of many images: computed, written and read; nothing here imports Keras."""
+"""Logits of many images: computed, written and read; nothing here imports TensorFlow."""
 
 from __future__ import annotations
 
@@ -34,10 +34,18 @@ class Scores:
 def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(n, h, w, 1) uint8 -> logits (n, units)."""
     parts = [
-        np.asarray(model(pixels[i : i + 64].astype(np.float32), training=False))
-        for i in range(0, len(pixels), 64)
+        _answers(model, pixels[i : i + 64].astype(np.float32)) for i in range(0, len(pixels), 64)
     ]
     return np.concatenate(parts).astype(np.float64)
+
+
+def _answers(model: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    import keras  # takes seconds
+
+    if keras.backend.backend() == "tensorflow":
+        return np.asarray(model(pixels, training=False))
+    # A plain call would keep all activations for a gradient that nobody asks for.
+    return np.asarray(model.predict_on_batch(pixels))
 
 
 def read_scores(path: Path) -> Scores:
