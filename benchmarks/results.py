@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.inputs import find_inputs
 from edge_runtime.statistics.estimates import Estimate
+from train.run import folder
 
 
 def files_of(data: Path) -> list[str]:
@@ -36,8 +36,5 @@ def median_ratio(ratios: ArrayLike) -> Estimate:
 
 def write_results(output: Path, name: str, result: object, text: str) -> None:
     """The dataclass `result` as NAME.json and `text` as NAME.md, which is printed too."""
-    output.mkdir(parents=True, exist_ok=True)
     document = {"schema": f"cxr-edge/{name}/1"} | to_mapping(result)
-    (output / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    (output / f"{name}.md").write_text(text, encoding="utf-8")
-    print(text)
+    folder.write_results(output, name, document, text)

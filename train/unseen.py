@@ -32,7 +32,7 @@ from train.evaluate.elsewhere import ELSEWHERE, Comparison, Elsewhere, markdown,
 from train.fit.many import add_many_arguments, fit_many
 from train.fit.training import add_training_arguments
 from train.recipe import Recipe, Share, load_recipe
-from train.run.folder import write_json
+from train.run.folder import write_results
 
 SCHEMA = "cxr-edge/unseen/1"
 
@@ -87,10 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
         found.append(Group(name, members, mean_auc(result.comparisons), result))
     mean = float(np.mean([group.mean_auc for group in found]))
     unseen = Unseen(SCHEMA, recipe.name, mean, tuple(found))
-    write_json(arguments.output / "unseen.json", to_mapping(unseen))
-    text = _page(unseen)
-    (arguments.output / "unseen.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(arguments.output, "unseen", to_mapping(unseen), _page(unseen))
     return 0
 
 

@@ -36,7 +36,7 @@ from train.data.table import Film, add_data_sets, read_table, shows_a_child
 from train.evaluate.adjusted import facts_of
 from train.evaluate.elsewhere import ELSEWHERE
 from train.run.finished import FinishedRun, open_run
-from train.run.folder import write_json
+from train.run.folder import write_results
 from train.run.scores import Scores, read_scores
 
 SCHEMA = "cxr-edge/compared-runs/1"
@@ -97,11 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     compared = compare_runs(arguments.a, arguments.b, arguments.data, arguments.test)
     text = markdown(compared)
-    print(text)
     if arguments.output:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.output / "compare.json", to_mapping(compared))
-        (arguments.output / "compare.md").write_text(text, encoding="utf-8")
+        write_results(arguments.output, "compare", to_mapping(compared), text)
+    else:
+        print(text)
     return 0
 
 

@@ -35,7 +35,7 @@ from train.data.source import Source
 from train.data.table import Film, Table, add_data_sets, read_table
 from train.evaluate.adjusted import facts_of, within_facts
 from train.run.finished import FinishedRun, open_run
-from train.run.folder import write_json
+from train.run.folder import write_results
 from train.run.scores import predict_logits
 
 SCHEMA = "cxr-edge/elsewhere/1"
@@ -170,11 +170,7 @@ def measure_elsewhere(
         tuple(c for c in _called(finished, films, scores) if c.source in wanted),
     )
     output = output or run_folder / "elsewhere"
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "elsewhere.json", to_mapping(result))
-    text = markdown(result)
-    (output / "elsewhere.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(output, "elsewhere", to_mapping(result), markdown(result))
     return result
 
 

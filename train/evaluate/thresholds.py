@@ -27,7 +27,7 @@ from train.data.source import Source
 from train.data.table import Film, add_data_sets, read_table
 from train.evaluate.elsewhere import disease_logits
 from train.run.finished import FinishedRun, open_run
-from train.run.folder import write_json
+from train.run.folder import write_results
 
 SCHEMA = "cxr-edge/thresholds/1"
 _FEWEST = 15  # films of either class
@@ -111,11 +111,7 @@ def compare_rules(folders: Sequence[Path], data: Sequence[Path], output: Path) -
         for rule in RULES
     }
     result = Thresholds(SCHEMA, rows, gains)
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(output / "thresholds.json", to_mapping(result))
-    text = markdown(result)
-    (output / "thresholds.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(output, "thresholds", to_mapping(result), markdown(result))
     return result
 
 

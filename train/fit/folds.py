@@ -19,7 +19,7 @@ from edge_runtime.basics.parse import to_mapping
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval
 from train.run.finished import open_run
-from train.run.folder import write_json
+from train.run.folder import write_results
 
 SCHEMA = "cxr-edge/folds/1"
 
@@ -66,10 +66,7 @@ def fit_folds(
     values = [fold.auc.value for fold in found]
     mean, spread = statistics.fmean(values), statistics.stdev(values)
     result = Folds(SCHEMA, recipe, mean, spread, tuple(found))
-    write_json(output / "folds.json", to_mapping(result))
-    text = markdown(result)
-    (output / "folds.md").write_text(text, encoding="utf-8")
-    print(text)
+    write_results(output, "folds", to_mapping(result), markdown(result))
     return result
 
 

@@ -162,6 +162,14 @@ def write_json(path: Path, value: object) -> None:
     write_whole(str(path), (json.dumps(value, indent=1) + "\n").encode())
 
 
+def write_results(output: Path, name: str, document: object, text: str) -> None:
+    """`document` as NAME.json and `text` as NAME.md, which is printed too."""
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(output / f"{name}.json", document)
+    (output / f"{name}.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
 def _save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     buffer = io.BytesIO()
     cast(Any, np.savez)(buffer, **arrays)  # numpy's stubs take the names for its own
