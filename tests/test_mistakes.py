@@ -103,6 +103,17 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     ((*OWN, "--data", "{table}", "--folds", "1"), "at least 2"),
     ((*OWN, "--data", "{table}", "--track", "wandb"), "wandb"),
     ((*OWN, "--data", "{table}", "--fields", "{text}"), "leave --fields"),
+    ((*OWN, "--data", "{table}", "--batches", "{folder}"), "holds no batches"),
+    # render, pull
+    (("train", "render", "--recipe", "smoke", "--data", "{table}", "--output", "{run}"),
+     "mixes no sources"),
+    (("train", "render", "--recipe", "smoke", "--output", "{run}"), "--data"),
+    (("train", "pull", "{folder}", "--towards", "{text}", "--share", "0.5", "--output", "{run}"),
+     "not a run folder"),
+    (("train", "pull", "{smoke}", "--towards", "{text}", "--share", "2", "--output", "{run}"),
+     "from 0 to 1"),
+    (("train", "pull", "{smoke}", "--towards", "{text}", "--share", "nan", "--output", "{run}"),
+     "from 0 to 1"),
     # evaluate, elsewhere, unseen, audit, weights
     (("train", "evaluate", "{folder}"), "not a run folder"),
     (("train", "evaluate", "{folder}/none"), "not a run folder"),

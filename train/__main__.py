@@ -19,6 +19,10 @@ VERBS = {
         "train.fit.average",
         "the mean of the weights of several finished runs, as a run of its own",
     ),
+    "pull": (
+        "train.fit.pull",
+        "a run's weights, pulled back towards the pretrained ones, as a run of its own",
+    ),
     "evaluate": (
         "train.evaluate.command",
         "all figures of a finished run, with intervals, plots and a page",

@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,26 +63,50 @@ def average(
     weights = [model.get_weights() for model in models]
     mean = models[0]
     mean.set_weights([np.mean(values, axis=0) for values in zip(*weights, strict=True)])
-    _, source = split_data(first.recipe, data)
-    validation, larger = validation_pixels(first.recipe, source, first.splits.validation)
-    corrupted = reduced(corrupted_copy(larger), first.input)
-    output.mkdir(parents=True)
-    mean.save(output / "model.keras")
-    shutil.copy(first.folder / "splits.json", output)
-    write_json(output / "history.json", [])
-    figures = {str(r.folder): _figures(r) for r in finished}
-    for name, pixels in ((PLAIN, validation), (CORRUPTED, corrupted)):
-        scores = Scores(first.splits.validation, predict_logits(mean, pixels))
-        write_scores(output / name, scores)
-    described = dict(first.description)
-    described["outcome"] = {
+    outcome = {
         "chosen": "mean of the weights of several runs",
         "runs": [{"seed": r.recipe.seed, "outcome": r.description["outcome"]} for r in finished],
         "epochs": sum(int(r.description["outcome"].get("epochs", 0)) for r in finished),
     }
-    write_json(output / "run.json", json.loads(json.dumps(to_mapping(described))))
-    figures["mean"] = _figures(open_run(output))
+    write_made_run(mean, first, outcome, data, output)
+    figures = {str(r.folder): validation_auc(r) for r in finished}
+    figures["mean"] = validation_auc(open_run(output))
     return figures
+
+
+def write_made_run(
+    model: Any,
+    like: FinishedRun,
+    outcome: Mapping[str, Any],
+    data: Sequence[Path],
+    output: Path,
+) -> None:
+    """A run folder of a model that was not trained but made of finished runs.
+
+    Args:
+        model: A Keras model.
+        like: The run whose recipe, films and weights to begin with are the model's too.
+        outcome: How it was made.
+        data: The data sets of that run.
+        output: A folder that is not there yet.
+
+    Raises:
+        InvalidValueError: It is there.
+    """
+    if output.exists():
+        raise InvalidValueError(f"{output} is there already; give a new --output")
+    _, source = split_data(like.recipe, data)
+    validation, larger = validation_pixels(like.recipe, source, like.splits.validation)
+    corrupted = reduced(corrupted_copy(larger), like.input)
+    output.mkdir(parents=True)
+    model.save(output / "model.keras")
+    shutil.copy(like.folder / "splits.json", output)
+    write_json(output / "history.json", [])
+    for name, pixels in ((PLAIN, validation), (CORRUPTED, corrupted)):
+        scores = Scores(like.splits.validation, predict_logits(model, pixels))
+        write_scores(output / name, scores)
+    described = dict(like.description) | {"outcome": dict(outcome)}
+    write_json(output / "run.json", json.loads(json.dumps(to_mapping(described))))
 
 
 def _check(finished: Sequence[FinishedRun], output: Path) -> None:
@@ -113,7 +138,8 @@ def _check(finished: Sequence[FinishedRun], output: Path) -> None:
             )
 
 
-def _figures(run: FinishedRun) -> tuple[float, float]:
+def validation_auc(run: FinishedRun) -> tuple[float, float]:
+    """On validation and on its corrupted copy."""
     positive = run.validation.positive
     assert run.corrupted is not None
     return (
