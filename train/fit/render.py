@@ -15,6 +15,8 @@ import argparse
 import dataclasses
 import multiprocessing
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -89,8 +91,9 @@ def run(arguments: argparse.Namespace) -> int:
         for index in range(recipe.data.steps)
     ]
     # Forked, so that the films are there once; and before Keras and its threads are.
-    with multiprocessing.get_context("fork").Pool(arguments.workers, _adopt, (renderer,)) as pool:
-        made = pool.imap(_render, places, chunksize=2)
+    fork = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(arguments.workers, fork, _adopt, (renderer,)) as pool:
+        made = _unless_ended(pool.map(_render, places, chunksize=2))
         judges = None
         if recipe.distillation.teachers:
             patients = {sample.patient for sample in split.validation}
@@ -130,6 +133,21 @@ def _adopt(renderer: _Renderer) -> None:
 
 def _render(place: Place) -> Place:
     return _adopted[0](place)
+
+
+def _unless_ended(made: Iterable[Place]) -> Iterator[Place]:
+    """What workers return; a worker that was ended from outside is an error, and no endless wait.
+
+    Raises:
+        InvalidValueError: One was.
+    """
+    try:
+        yield from made
+    except BrokenProcessPool as error:
+        raise InvalidValueError(
+            "a process that renders was ended, most likely for want of memory: take fewer "
+            "--workers, or another --output than a memory disk; the same command goes on"
+        ) from error
 
 
 def _groups(places: Iterable[Place], size: int) -> Iterator[list[Place]]:

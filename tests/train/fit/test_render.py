@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
+import os
+import signal
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ from tests.conftest import workbench
 from tests.train.fit.test_mixed import SIDE, mixture, rectangle
 from train.data.dataset import Split
 from train.fit import store
-from train.fit.render import _Renderer
+from train.fit.render import _adopt, _render, _Renderer, _unless_ended
 from train.fit.store import BatchStore, batch_file, describe_store, judged_file, write_judged
 from train.recipe import Augmentation, Distillation, Recipe, load_recipe
 
@@ -191,6 +195,22 @@ def test_two_trainings_share_what_was_rendered(tmp_path: Path, options: tuple[ob
         assert sum(n for key, n in told["counts"].items()) == 80
     refused = workbench("train", "render", "--recipe", "smoke", *options[2:], "--output", batches)
     assert refused.returncode == 2 and "mixes no sources" in refused.stderr
+
+
+def test_a_renderer_that_is_ended_is_no_endless_wait(
+    tmp_path: Path, fields: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ended(self: object, place: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(_Renderer, "__call__", ended)
+    renderer = _Renderer(mixture(fields, POLICY), recipe_of(), [SMALL], tmp_path)
+    fork = multiprocessing.get_context("fork")
+    with (
+        ProcessPoolExecutor(2, fork, _adopt, (renderer,)) as pool,
+        pytest.raises(InvalidValueError, match="most likely for want of memory"),
+    ):
+        list(_unless_ended(pool.map(_render, [(0, 0), (0, 1)])))
 
 
 def test_on_pytorch(
