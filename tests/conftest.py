@@ -20,6 +20,12 @@ ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 # What `doctor --choose` kept on this machine is not what the tests are about.
 os.environ["CXR_EDGE_ENGINE_FILE"] = os.devnull
+_LONG = ("test_notebook.py", "test_unseen.py", "test_own_data.py", "test_mistakes.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files that would be collected last begin first, or one processor waits for them."""
+    items.sort(key=lambda item: item.path.name not in _LONG)
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,18 @@ from train.run.finished import open_run
 
 
 @pytest.fixture(scope="module")
-def mobile_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("mobile") / "run"
-    done = workbench(
-        "train", "fit", "--recipe", "smoke", "--weights", "none", "--output", run,
-        "--set", 'network.backbone="mobilenetv2"', "--set", "network.alpha=0.35",
-        "--set", "optimisation.epochs=1", "--set", "optimisation.average_last=1",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return run
+def mobile_run(smoke_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke run's films with a MobileNetV2 as it is drawn: training is not the subject."""
+    folder = tmp_path_factory.mktemp("mobile") / "run"
+    shutil.copytree(smoke_run, folder)
+    told = json.loads((folder / "run.json").read_text())
+    told["recipe"]["network"] |= {"backbone": "mobilenetv2", "alpha": 0.35}
+    (folder / "run.json").write_text(json.dumps(told))
+    recipe = open_run(folder).recipe
+    from train.network.build import build_network
+
+    build_network(recipe, None).save(folder / "model.keras")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +76,14 @@ def test_the_backbone_goes_back_and_the_head_stays(
     told = json.loads((tmp_path / "pulled" / "run.json").read_text())["outcome"]
     assert told["pulled"]["share"] == 0.25 and len(told["pulled"]["sha256"]) == 64
     assert told["pulled"]["outcome"] == open_run(mobile_run).description["outcome"]
-    assert f"{before[0]:.4f}" in done.stdout
+    assert f"{before[0]:.4f}" in done.stdout  # of the logits that are kept
 
 
 def test_nothing_changes_at_0(mobile_run: Path, pretrained: Path, tmp_path: Path) -> None:
-    before, after = pull(mobile_run, pretrained, 0.0, [], tmp_path / "same")
-    assert after == pytest.approx(before, abs=1e-6)
+    pull(mobile_run, pretrained, 0.0, [], tmp_path / "same")
+    for part, same in zip(_weights(mobile_run), _weights(tmp_path / "same"), strict=True):
+        for a, b in zip(part, same, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_what_cannot_be_pulled_is_named(mobile_run: Path, pretrained: Path, tmp_path: Path) -> None:
