@@ -107,7 +107,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
     # render, pull
     (("train", "render", "--recipe", "smoke", "--data", "{table}", "--output", "{run}"),
      "mixes no sources"),
-    (("train", "render", "--recipe", "smoke", "--output", "{run}"), "--data"),
+    (("train", "render", "--recipe", "hospitals", "--output", "{run}"), "--data"),
     (("train", "pull", "{folder}", "--towards", "{text}", "--share", "0.5", "--output", "{run}"),
      "not a run folder"),
     (("train", "pull", "{smoke}", "--towards", "{text}", "--share", "2", "--output", "{run}"),

@@ -112,8 +112,7 @@ class Arrays:
     @staticmethod
     def without_training(recipe: Recipe, source: Source, split: Split) -> Arrays:
         """The same for films of training that were rendered beforehand: they are not read."""
-        validation, alike = validation_pixels(recipe, source, split.validation)
-        corrupted = reduced(corrupted_copy(alike), recipe.input)
+        validation, corrupted = validation_copies(recipe, source, split.validation)
         target, weight = _targets(recipe, split.train)
         none = np.empty((0, *validation.shape[1:]), np.uint8)
         return Arrays(none, target, weight, validation, corrupted, _positive(recipe, split), "")
@@ -168,6 +167,14 @@ def validation_pixels(
         return validation, validation
     larger = source.pixels(samples, recipe.training_input, "reading validation as train")
     return validation, larger
+
+
+def validation_copies(
+    recipe: Recipe, source: Source, samples: Sequence[Sample]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Validation films as the model sees them, and their corrupted copy."""
+    validation, alike = validation_pixels(recipe, source, samples)
+    return validation, reduced(corrupted_copy(alike), recipe.input)
 
 
 def reduced(pixels: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ import numpy as np
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.metrics import auc
-from train.data.arrays import corrupted_copy, reduced, split_data, validation_pixels
+from train.data.arrays import split_data, validation_copies
 from train.data.table import add_data_sets
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_json
@@ -57,7 +57,7 @@ def average(
     import keras  # takes seconds
 
     finished = [open_run(path) for path in runs]
-    _check(finished, output)
+    _check(finished)
     first = finished[0]
     models = [keras.saving.load_model(r.folder / "model.keras", compile=False) for r in finished]
     weights = [model.get_weights() for model in models]
@@ -96,8 +96,7 @@ def write_made_run(
     if output.exists():
         raise InvalidValueError(f"{output} is there already; give a new --output")
     _, source = split_data(like.recipe, data)
-    validation, larger = validation_pixels(like.recipe, source, like.splits.validation)
-    corrupted = reduced(corrupted_copy(larger), like.input)
+    validation, corrupted = validation_copies(like.recipe, source, like.splits.validation)
     output.mkdir(parents=True)
     model.save(output / "model.keras")
     shutil.copy(like.folder / "splits.json", output)
@@ -109,11 +108,9 @@ def write_made_run(
     write_json(output / "run.json", json.loads(json.dumps(to_mapping(described))))
 
 
-def _check(finished: Sequence[FinishedRun], output: Path) -> None:
+def _check(finished: Sequence[FinishedRun]) -> None:
     if len(finished) < 2:
         raise InvalidValueError("the mean of one run is that run; name two or more")
-    if output.exists():
-        raise InvalidValueError(f"{output} is there already; give a new --output")
     first = finished[0]
     films = [s.path for s in first.splits.validation]
     patients = {s.patient for s in first.splits.validation}

@@ -15,7 +15,7 @@ from train.data.augment import augment
 from train.data.mixture import Mixture, Rendered
 from train.fit.evidence import map_target
 from train.fit.store import BatchStore
-from train.fit.teacher import Teacher, blended
+from train.fit.teacher import Teacher, blended, weight_of
 from train.recipe import Recipe
 
 
@@ -103,10 +103,7 @@ class MixedBatches(keras.utils.PyDataset):
         target = self.target[chosen]
         if self.teacher:
             target = self.teacher.targets(batch, target)
-        maps = np.stack([map_target(one, *self.map_size) for one in rendered])
-        targets = {"logits": target, "map": maps}
-        if self.with_side:
-            targets["side"] = _mirrored(rendered)
+        targets = _taught(target, rendered, self.map_size, self.with_side)
         return _reduced(batch, self.input), targets
 
 
@@ -124,7 +121,7 @@ class RenderedBatches(keras.utils.PyDataset):
         super().__init__(workers=2, use_multiprocessing=False, max_queue_size=8)
         self.store, self.target, self.epoch, self.map_size = store, target, epoch, map_size
         self.size = (recipe.input.height, recipe.input.width)
-        self.weight = recipe.distillation.weight if recipe.distillation.teachers else 0.0
+        self.weight = weight_of(recipe) if recipe.distillation.teachers else 0.0
         self.with_side = recipe.optimisation.mirrored > 0
 
     def __len__(self) -> int:
@@ -135,15 +132,19 @@ class RenderedBatches(keras.utils.PyDataset):
         target = self.target[batch.chosen]
         if self.weight:
             target = blended(target, self.store.judged(self.epoch, index), self.weight)
-        maps = np.stack([map_target(one, *self.map_size) for one in batch.rendered])
-        targets = {"logits": target, "map": maps}
-        if self.with_side:
-            targets["side"] = _mirrored(batch.rendered)
+        targets = _taught(target, batch.rendered, self.map_size, self.with_side)
         return batch.pixels.astype(np.float32), targets
 
 
-def _mirrored(rendered: Sequence[Rendered]) -> NDArray[np.float32]:
-    return np.array([[one.mirrored] for one in rendered], np.float32)
+def _taught(
+    target: NDArray[np.float32],
+    rendered: Sequence[Rendered],
+    map_size: tuple[int, int],
+    with_side: bool,
+) -> dict[str, NDArray[np.float32]]:
+    maps = np.stack([map_target(one, *map_size) for one in rendered])
+    side = {"side": np.array([[one.mirrored] for one in rendered], np.float32)} if with_side else {}
+    return {"logits": target, "map": maps} | side
 
 
 def disease_share(target: NDArray[np.float32], activation: str) -> NDArray[np.float32]:

@@ -35,7 +35,7 @@ from train.fit.store import BatchStore
 from train.fit.style import style_layers, with_style
 from train.fit.teacher import Teacher, load_finished
 from train.fit.track import Tracker, check_tools, tracked
-from train.network.build import MAP_LAYER, build_network
+from train.network.build import MAP_LAYER, build_network, build_or_say
 from train.network.fold import fold, unfold
 from train.network.narrow import narrow
 from train.recipe import About, Optimisation, Recipe, load_recipe
@@ -92,7 +92,7 @@ def fit(
     run.check_free_for(recipe, start.record)
     keras.utils.set_random_seed(recipe.seed)
     with hardware.scope():
-        model = _built(recipe, start)
+        model = build_or_say(recipe, start.pretrained)
         if start.run is not None:
             narrow(load_finished(start.run, recipe, {s.patient for s in split.validation}), model)
         trainee = fold(model) if recipe.optimisation.fold_batch_norm else model
@@ -126,25 +126,6 @@ def _true_of(recipe: Recipe, said: About, split: Split, source: Source) -> Recip
         if getattr(recipe.about, field.name) != getattr(said, field.name)
     }
     return dataclasses.replace(recipe, about=About(**mine))
-
-
-def _built(recipe: Recipe, start: _Start) -> keras.Model:
-    try:
-        return build_network(recipe, start.pretrained)
-    except InvalidValueError:
-        raise
-    except Exception as error:  # Keras and h5py raise whatever they like
-        if start.pretrained == "imagenet":
-            raise InvalidValueError(
-                f"ImageNet weights of {recipe.network.backbone} cannot be downloaded: {error}; "
-                "give a file (--weights FILE, see `train weights`) or random ones (--weights none)"
-            ) from error
-        if start.pretrained is not None:
-            raise InvalidValueError(
-                f"{start.pretrained} holds no weights of {recipe.network.backbone} at this width "
-                f"without its top: {str(error).splitlines()[0]}"
-            ) from error
-        raise InvalidValueError(f"recipe {recipe.name} cannot be built: {error}") from error
 
 
 class _Settling:

@@ -104,14 +104,6 @@ def _pretrained(finished: FinishedRun, towards: Path) -> list[NDArray[np.float32
     """The weights of the run's backbone with the file's in it."""
     if not towards.is_file():
         raise InvalidValueError(f"--towards {towards}: no such file")
-    from train.network.build import backbone_of, build_network  # Keras takes seconds
+    from train.network.build import backbone_of, build_or_say  # Keras takes seconds
 
-    try:
-        return list(backbone_of(build_network(finished.recipe, str(towards))).get_weights())
-    except InvalidValueError:
-        raise
-    except Exception as error:  # Keras and h5py raise whatever they like
-        raise InvalidValueError(
-            f"{towards} holds no weights of {finished.recipe.network.backbone} at this width "
-            f"without its top: {str(error).splitlines()[0]}"
-        ) from error
+    return list(backbone_of(build_or_say(finished.recipe, str(towards))).get_weights())

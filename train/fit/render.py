@@ -5,8 +5,9 @@
     KERAS_BACKEND=torch python -m train fit --recipe hospitals-apart … \
         --batches /dev/shm/batches --mixed-precision bfloat16 --output runs/one
 
-They are those that `fit` of the same seed would make for itself. Trainings may begin while it runs:
-they wait for what is not there yet. With teachers in the recipe, these judge every batch once.
+They are those that `fit` of the same seed would make for itself. Trainings may begin while it runs,
+as soon as it has read the films and written batches.json: they wait for batches to come. With
+teachers in the recipe, these judge every batch once.
 """
 
 from __future__ import annotations
@@ -28,7 +29,6 @@ from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.preprocess import InputSpec
 from train.data.arrays import load_arrays, reduced, split_data
 from train.data.mixture import Mixture
-from train.data.table import add_data_sets
 from train.fit.store import (
     Size,
     batch_file,
@@ -38,6 +38,7 @@ from train.fit.store import (
     write_batch,
     write_judged,
 )
+from train.fit.training import add_mixture_arguments, told_changes
 from train.recipe import Recipe, load_recipe
 from train.run.folder import describe_data
 
@@ -49,13 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = __doc__
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--recipe", required=True, help="a name from `recipes`, or a .toml file")
-    add_data_sets(parser, required=True)
-    for name, what in (("fields", "where the lungs are"), ("sides", "each lung's own field")):
-        parser.add_argument(
-            f"--{name}", type=Path, action="append", default=[], metavar="FILE.npz", help=what
-        )
-    parser.add_argument("--seed", type=int, help="instead of the recipe's")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    add_mixture_arguments(parser)
     parser.add_argument(
         "--size",
         type=positive_int,
@@ -70,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     seed = [] if arguments.seed is None else [f"seed={arguments.seed}"]
-    recipe = load_recipe(arguments.recipe, [*arguments.set, *seed])
+    recipe = load_recipe(arguments.recipe, [*told_changes(arguments), *seed])
     if not recipe.data.mix:
         raise InvalidValueError(f"recipe {recipe.name} mixes no sources: `fit` alone is enough")
     split, source = split_data(recipe, arguments.data)

@@ -5,7 +5,7 @@
     DIR/EPOCH-BATCH.npz   `chosen` (n,) places in the films of training; `pixels HxW` (n, h, w, 1)
                           for every size that was asked for; `field`, `boxes` (n, 56, 56), `known`
                           (n,) whether there is a field, `mirrored` (n,)
-    DIR/EPOCH-BATCH.npy   (n, units) the teachers' mean probabilities
+    DIR/EPOCH-BATCH-judged.npz   `probabilities` (n, units), the teachers' mean
 
 A graphics processor learns faster than one Python renders, and several trainings that see the same
 films need them once.
@@ -20,22 +20,22 @@ import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.basics.files import write_whole
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from train.data.dataset import Sample, Split
 from train.data.mixture import Rendered
 from train.recipe import Recipe
-from train.run.folder import write_json
+from train.run.folder import save_npz, write_json
 
 SCHEMA = "cxr-edge/batches/1"
 _PATIENCE = 600.0  # seconds for a batch that is still being rendered
 _LOOK_AGAIN = 0.02
+_JUDGED = "probabilities"
 
 Size = tuple[int, int]  # height, width
 
@@ -65,7 +65,7 @@ class BatchStore:
             InvalidValueError: It holds no batches, too few, or those of another mixture.
         """
         try:
-            told = json.loads((folder / "batches.json").read_text(encoding="utf-8"))
+            told = _told(folder)
             lists = json.loads((folder / "splits.json").read_text(encoding="utf-8"))
             split = Split(
                 *(tuple(Sample(**s) for s in lists[part]) for part in ("train", "validation"))
@@ -74,7 +74,7 @@ class BatchStore:
             sizes, epochs, steps = told["sizes"], told["epochs"], told["of"]["data"]["steps"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InvalidValueError(
-                f"{folder} holds no batches of `train render`: {error}"
+                f"{folder} holds no batches of `train render`, or none yet: {error}"
             ) from error
         ours = rendered_from(recipe)
         if not ours["teachers"]:
@@ -104,16 +104,8 @@ class BatchStore:
             InvalidValueError: It does not come, or is damaged.
         """
         file = self._waited_for(batch_file(self.folder, epoch, index))
-        try:
-            # From memory: numpy leaves a damaged file open.
-            with np.load(io.BytesIO(file.read_bytes())) as arrays:
-                pixels = arrays[_pixels_name(size)]
-                fields, boxes = arrays["field"], arrays["boxes"]
-                known, mirrored, chosen = arrays["known"], arrays["mirrored"], arrays["chosen"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InvalidValueError(
-                f"{file} is damaged: {error}; remove it and let `train render` make it again"
-            ) from error
+        names = (_pixels_name(size), "field", "boxes", "known", "mirrored", "chosen")
+        pixels, fields, boxes, known, mirrored, chosen = _arrays(file, *names)
         rendered = [
             Rendered(pixels[i], fields[i] if known[i] else None, boxes[i], bool(mirrored[i]))
             for i in range(len(pixels))
@@ -121,9 +113,13 @@ class BatchStore:
         return StoredBatch(chosen, pixels, rendered)
 
     def judged(self, epoch: int, index: int) -> NDArray[np.float32]:
-        """(n, units): what the teachers say of a batch; waited for likewise."""
-        file = self._waited_for(judged_file(self.folder, epoch, index))
-        return np.asarray(np.load(file), np.float32)
+        """(n, units): what the teachers say of a batch; waited for likewise.
+
+        Raises:
+            InvalidValueError: It does not come, or is damaged.
+        """
+        (found,) = _arrays(self._waited_for(judged_file(self.folder, epoch, index)), _JUDGED)
+        return np.asarray(found, np.float32)
 
     def _waited_for(self, file: Path) -> Path:
         until = time.monotonic() + _PATIENCE
@@ -135,6 +131,10 @@ class BatchStore:
                 )
             time.sleep(_LOOK_AGAIN)
         return file
+
+
+def _told(folder: Path) -> Any:
+    return json.loads((folder / "batches.json").read_text(encoding="utf-8"))
 
 
 def rendered_from(recipe: Recipe) -> dict[str, Any]:
@@ -168,7 +168,11 @@ def describe_store(
         "epochs": plan.head_epochs + plan.epochs,
     }
     file = folder / "batches.json"
-    if file.exists() and json.loads(file.read_text(encoding="utf-8")) != told:
+    try:
+        is_other = file.exists() and _told(folder) != told
+    except (OSError, ValueError) as error:
+        raise InvalidValueError(f"{file} is damaged: {error}; give a new --output") from error
+    if is_other:
         raise InvalidValueError(f"{folder} holds other batches; give a new --output")
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "splits.json", to_mapping(split))
@@ -183,29 +187,41 @@ def write_batch(
 ) -> None:
     """One batch: places of the films, what was rendered, and its pixels by size."""
     empty = np.zeros_like(rendered[0].boxes)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "chosen": np.asarray(chosen, np.int64),
         "field": np.stack([empty if one.field is None else one.field for one in rendered]),
         "boxes": np.stack([one.boxes for one in rendered]),
         "known": np.array([one.field is not None for one in rendered]),
         "mirrored": np.array([one.mirrored for one in rendered]),
-    } | {_pixels_name(size): pixels for size, pixels in sizes.items()}
-    buffer = io.BytesIO()
-    cast(Any, np.savez)(buffer, **arrays)
-    write_whole(str(file), buffer.getvalue())
+    }
+    arrays |= {_pixels_name(size): pixels for size, pixels in sizes.items()}
+    save_npz(file, arrays)
 
 
 def write_judged(file: Path, probabilities: NDArray[np.float32]) -> None:
     """(n, units) of the teachers."""
-    buffer = io.BytesIO()
-    np.save(buffer, probabilities)
-    write_whole(str(file), buffer.getvalue())
+    save_npz(file, {_JUDGED: probabilities})
 
 
 def read_pixels(file: Path, size: Size) -> NDArray[np.uint8]:
-    """(n, height, width, 1) of a batch."""
-    with np.load(file) as arrays:
-        return np.asarray(arrays[_pixels_name(size)])
+    """(n, height, width, 1) of a batch.
+
+    Raises:
+        InvalidValueError: It is damaged.
+    """
+    (found,) = _arrays(file, _pixels_name(size))
+    return np.asarray(found)
+
+
+def _arrays(file: Path, *names: str) -> list[NDArray[Any]]:
+    try:
+        # From memory: numpy leaves a damaged file open.
+        with np.load(io.BytesIO(file.read_bytes())) as arrays:
+            return [arrays[name] for name in names]
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile) as error:
+        raise InvalidValueError(
+            f"{file} is damaged: {error}; remove it and let `train render` make it again"
+        ) from error
 
 
 def batch_file(folder: Path, epoch: int, index: int) -> Path:
@@ -213,7 +229,7 @@ def batch_file(folder: Path, epoch: int, index: int) -> Path:
 
 
 def judged_file(folder: Path, epoch: int, index: int) -> Path:
-    return folder / f"{epoch:03d}-{index:04d}.npy"
+    return folder / f"{epoch:03d}-{index:04d}-judged.npz"
 
 
 def _pixels_name(size: Size) -> str:

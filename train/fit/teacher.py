@@ -41,10 +41,8 @@ class Teacher:
         Raises:
             InvalidValueError: See `load_finished`.
         """
-        self._weight = recipe.distillation.weight
+        self._weight = weight_of(recipe)
         self._sigmoid = recipe.network.activation == "sigmoid"
-        if not 0 < self._weight <= 1:
-            raise InvalidValueError(f"distillation.weight must be in (0, 1], got {self._weight}")
         self._models = [load_finished(Path(run), recipe, held_out) for run in runs]
 
     def targets(
@@ -65,6 +63,18 @@ class Teacher:
         logits = model.predict_on_batch(pixels)
         out = keras.ops.sigmoid(logits) if self._sigmoid else keras.ops.softmax(logits)
         return np.asarray(keras.ops.convert_to_numpy(out))
+
+
+def weight_of(recipe: Recipe) -> float:
+    """The share of what teachers say in the target.
+
+    Raises:
+        InvalidValueError: It is not in (0, 1].
+    """
+    weight = recipe.distillation.weight
+    if not 0 < weight <= 1:
+        raise InvalidValueError(f"distillation.weight must be in (0, 1], got {weight}")
+    return weight
 
 
 def blended(

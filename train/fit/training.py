@@ -11,8 +11,8 @@ from train.data.table import add_data_sets
 from train.fit.track import TOOLS
 
 
-def add_training_arguments(parser: argparse.ArgumentParser) -> None:
-    """What every verb that trains takes, the recipe apart."""
+def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
+    """What decides what is learned from: films, their lungs, changes of the recipe."""
     add_data_sets(parser)
     parser.add_argument(
         "--fields",
@@ -30,13 +30,6 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.npz",
         help="each lung's own field, for recipes that teach the map where evidence may lie",
     )
-    parser.add_argument(
-        "--weights",
-        default="imagenet",
-        help="imagenet (downloads), a weights file without the top, a finished run (of which a "
-        "narrower recipe takes the most telling channels), or none",
-    )
-    parser.add_argument("--output", type=Path, required=True, help="run folder")
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument(
         "--set",
@@ -50,6 +43,18 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="REGEX",
         help="what in a film's path names the patient (its first group), where no column says it",
     )
+
+
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every verb that trains takes, the recipe apart."""
+    add_mixture_arguments(parser)
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        help="imagenet (downloads), a weights file without the top, a finished run (of which a "
+        "narrower recipe takes the most telling channels), or none",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="run folder")
     parser.add_argument(
         "--mixed-precision",
         nargs="?",
@@ -83,8 +88,11 @@ def add_training_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _pattern(pattern: str | None) -> list[str]:
-    return [] if pattern is None else [f"data.patient_pattern={json.dumps(pattern)}"]
+def told_changes(arguments: argparse.Namespace) -> list[str]:
+    """Of the recipe, by --set and --patient-pattern."""
+    pattern = arguments.patient_pattern
+    told = [] if pattern is None else [f"data.patient_pattern={json.dumps(pattern)}"]
+    return [*arguments.set, *told]
 
 
 def fit_from(
@@ -102,7 +110,7 @@ def fit_from(
         weights=arguments.weights,
         output=output,
         seed=arguments.seed,
-        changes=[*arguments.set, *_pattern(arguments.patient_pattern), *further_changes],
+        changes=[*told_changes(arguments), *further_changes],
         hardware=Hardware(
             mixed_precision=arguments.mixed_precision,
             distribute=arguments.distribute,

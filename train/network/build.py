@@ -50,6 +50,32 @@ def build_network(recipe: Recipe, weights: str | None) -> keras.Model:
     return keras.Model(inputs, outputs, name=recipe.name.replace("-", "_"))
 
 
+def build_or_say(recipe: Recipe, weights: str | None) -> keras.Model:
+    """`build_network`; whatever is wrong with the weights is an error that says so.
+
+    Raises:
+        InvalidValueError: As `build_network`, weights that cannot be had, or those of another
+            network.
+    """
+    backbone = recipe.network.backbone
+    try:
+        return build_network(recipe, weights)
+    except InvalidValueError:
+        raise
+    except Exception as error:  # Keras and h5py raise whatever they like
+        if weights == "imagenet":
+            raise InvalidValueError(
+                f"ImageNet weights of {backbone} cannot be downloaded: {error}; "
+                "give a file (--weights FILE, see `train weights`) or random ones (--weights none)"
+            ) from error
+        if weights is not None:
+            raise InvalidValueError(
+                f"{weights} holds no weights of {backbone} at this width "
+                f"without its top: {str(error).splitlines()[0]}"
+            ) from error
+        raise InvalidValueError(f"recipe {recipe.name} cannot be built: {error}") from error
+
+
 def _map_head(x: keras.KerasTensor, network: Network) -> keras.KerasTensor:
     if network.hidden:
         raise InvalidValueError('network.hidden needs network.head = "dense" or "flatten"')

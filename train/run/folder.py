@@ -94,7 +94,7 @@ class RunFolder:
         arrays = {f"w{i:04d}": value for i, value in enumerate(state.weights)}
         arrays |= {f"o{i:04d}": value for i, value in enumerate(state.optimizer)}
         arrays["history"] = np.array(json.dumps(state.history))
-        _save_npz(self.path / "state.npz", arrays)
+        save_npz(self.path / "state.npz", arrays)
         write_json(self.path / "history.json", state.history)
 
     def load_state(self) -> State | None:
@@ -110,7 +110,7 @@ class RunFolder:
             )
 
     def save_snapshot(self, epoch: int, weights: list[NDArray[Any]]) -> None:
-        _save_npz(self._snapshot(epoch), {f"w{i:04d}": value for i, value in enumerate(weights)})
+        save_npz(self._snapshot(epoch), {f"w{i:04d}": value for i, value in enumerate(weights)})
 
     def load_snapshot(self, epoch: int) -> list[NDArray[Any]]:
         with np.load(self._snapshot(epoch)) as arrays:
@@ -170,7 +170,8 @@ def write_results(output: Path, name: str, document: object, text: str) -> None:
     print(text)
 
 
-def _save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+def save_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write arrays by name so that the file is either the old or the new one."""
     buffer = io.BytesIO()
     cast(Any, np.savez)(buffer, **arrays)  # numpy's stubs take the names for its own
     write_whole(str(path), buffer.getvalue())

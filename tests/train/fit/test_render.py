@@ -21,7 +21,14 @@ from tests.train.fit.test_mixed import SIDE, mixture, rectangle
 from train.data.dataset import Split
 from train.fit import store
 from train.fit.render import _adopt, _render, _Renderer, _unless_ended
-from train.fit.store import BatchStore, batch_file, describe_store, judged_file, write_judged
+from train.fit.store import (
+    BatchStore,
+    batch_file,
+    describe_store,
+    judged_file,
+    read_pixels,
+    write_judged,
+)
 from train.recipe import Augmentation, Distillation, Recipe, load_recipe
 
 SMALL = (32, 32)
@@ -104,6 +111,10 @@ def test_what_teachers_said_is_part_of_the_target(tmp_path: Path, fields: Path) 
     kept, ones = BatchStore.open(folder, recipe), np.ones((len(mixed.films), 1), np.float32)
     _, targets = RenderedBatches(kept, ones, recipe, 0, (4, 4))[1]
     np.testing.assert_allclose(targets["logits"], 0.25 + 0.75 * said, rtol=1e-6)
+    for weight in (0.0, 1.5, float("nan")):
+        wrong = dataclasses.replace(recipe, distillation=Distillation(("some/run",), weight))
+        with pytest.raises(InvalidValueError, match=r"distillation\.weight"):
+            RenderedBatches(kept, ones, wrong, 0, (4, 4))
     # Who asks no teacher may learn from the same batches; who asks another may not.
     BatchStore.open(folder, recipe_of())
     with pytest.raises(InvalidValueError, match="another teachers"):
@@ -144,6 +155,14 @@ def test_a_batch_that_does_not_come_or_is_damaged_is_named(
         batch_file(folder, 1, 1).write_bytes(content)
         with pytest.raises(InvalidValueError, match=r"001-0001\.npz is damaged"):
             kept.read(1, 1, SMALL)
+        with pytest.raises(InvalidValueError, match=r"001-0001\.npz is damaged"):
+            read_pixels(batch_file(folder, 1, 1), SMALL)
+        judged_file(folder, 1, 1).write_bytes(content)
+        with pytest.raises(InvalidValueError, match=r"001-0001-judged\.npz is damaged"):
+            kept.judged(1, 1)
+        (folder / "batches.json").write_bytes(content)
+        with pytest.raises(InvalidValueError, match=r"batches\.json is damaged"):
+            describe_store(folder, recipe, {}, Split((), ()), [SMALL])
 
 
 RECIPE = """
