@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import keras
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 from edge_runtime.basics.processors import usable_processors
 from edge_runtime.errors import InvalidValueError
 from train.recipe import Recipe
+
+_Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class Teacher:
@@ -66,17 +69,19 @@ class _Judge:
     """
 
     def __init__(self, model: keras.Model) -> None:
+        self._model = model
         self._size = tuple(model.input_shape[1:3])
-        self._run = _litert(model) if keras.backend.backend() == "tensorflow" else _keras(model)
+
+    @cached_property
+    def _run(self) -> _Run:
+        tensorflow = keras.backend.backend() == "tensorflow"
+        return _litert(self._model) if tensorflow else _keras(self._model)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, h, w, 1) pixels 0..255, of any size -> logits (n, units)."""
         if batch.shape[1:3] != self._size:
             batch = keras.ops.convert_to_numpy(keras.ops.image.resize(batch, self._size))
         return self._run(batch)
-
-
-_Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def _keras(model: keras.Model) -> _Run:
