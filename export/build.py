@@ -98,6 +98,7 @@ def build_bundle(
         if path.exists() and not force:
             raise InvalidValueError(f"{path} exists; give another --output, or --force")
     run = open_run(run_folder)
+    read_evaluations(run)  # before anything that takes minutes
     core = load_core(run.folder)
     source = open_source(data, patient_pattern=run.recipe.data.patient_pattern)
     spec = run.input
@@ -385,18 +386,31 @@ def _provenance(run: FinishedRun, representative: list[str]) -> dict[str, Any]:
         "training_versions": run.description["versions"],
         "export_versions": installed_versions(_PACKAGES),
         "representative": representative,
-        "evaluations": _read_evaluations(run.folder),
+        "evaluations": read_evaluations(run),
         "elsewhere": _read_elsewhere(run),
     }
 
 
-def _read_evaluations(folder: Path) -> dict[str, Any]:
-    """What `train evaluate` measured on test and external images, by part; figures only."""
+def read_evaluations(run: FinishedRun) -> dict[str, Any]:
+    """What `train evaluate` measured on test and external images, by part; figures only.
+
+    Raises:
+        InvalidValueError: The external images are of other sources than those that the recipe
+            holds out, as which the card and the manifest describe them.
+    """
     found = {}
     for part in ("test", "external"):
-        file = folder / f"evaluation-{part}" / "evaluation.json"
+        file = run.folder / f"evaluation-{part}" / "evaluation.json"
         if file.is_file():
             document = json.loads(file.read_text(encoding="utf-8"))
+            held_out = run.recipe.data.held_out
+            strange = set(document.get("sources", ())) - set(held_out)
+            if part == "external" and held_out and strange:
+                raise InvalidValueError(
+                    f"{file.parent} is of films of {', '.join(sorted(strange))}, and the recipe "
+                    f"holds out {', '.join(held_out)}: remove that folder, and run `train evaluate "
+                    f"{run.folder} --part external` with the table that holds these"
+                )
             found[part] = {
                 "images": document["images"],
                 "auc": document["auc"],

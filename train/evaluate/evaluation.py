@@ -74,7 +74,10 @@ def run_evaluation(
             facts,
             [sample.patient for sample in scores.samples],
         )
-        evaluation = dataclasses.replace(evaluation, less_detail=levels, within_facts=within)
+        sources = sorted({source.films[sample.path].source for sample in scores.samples})
+        evaluation = dataclasses.replace(
+            evaluation, less_detail=levels, within_facts=within, sources=tuple(sources)
+        )
     write_json(output / "evaluation.json", to_mapping(evaluation))
     write_page(run, model, scores, evaluation, source, output)
     print(summary(evaluation))

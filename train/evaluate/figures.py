@@ -86,6 +86,8 @@ class Evaluation:
     by_finding: ByFinding | None = None
     # AUC with less detail, on external images only; see probes.py.
     less_detail: dict[str, Estimate] = dataclasses.field(default_factory=dict)
+    # Whose films, on external images only.
+    sources: tuple[str, ...] = ()
 
 
 def evaluate(
