@@ -64,8 +64,7 @@ class Teacher:
 class _Judge:
     """The logits of a finished network, by the fastest way there is here.
 
-    With TensorFlow the float32 network runs in LiteRT, in a half to a quarter of Keras' time on a
-    processor (decision 43); with another backend, which is there for a GPU, Keras runs it.
+    On a processor the float32 network runs in LiteRT (decision 43), on a GPU in Keras.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -74,14 +73,22 @@ class _Judge:
 
     @cached_property
     def _run(self) -> _Run:
-        tensorflow = keras.backend.backend() == "tensorflow"
-        return _litert(self._model) if tensorflow else _keras(self._model)
+        return _litert(self._model) if _is_on_a_processor() else _keras(self._model)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, h, w, 1) pixels 0..255, of any size -> logits (n, units)."""
         if batch.shape[1:3] != self._size:
             batch = keras.ops.convert_to_numpy(keras.ops.image.resize(batch, self._size))
         return self._run(batch)
+
+
+def _is_on_a_processor() -> bool:
+    """Other backends than TensorFlow are there for a GPU."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
 
 
 def _keras(model: keras.Model) -> _Run:
@@ -95,13 +102,17 @@ def _keras(model: keras.Model) -> _Run:
 def _litert(model: keras.Model) -> _Run:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
+    from tensorflow.lite.python.convert_phase import ConverterError
 
     spec = keras.InputSpec(shape=(1, *model.input_shape[1:]), dtype="float32", name="film")
     with tempfile.TemporaryDirectory() as folder:
         # Frozen by way of a file: from a traced function the weights stay variables, which LiteRT
         # reads seven times slower.
         model.export(folder, verbose=False, input_signature=[spec])
-        network = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        try:
+            network = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        except ConverterError:  # a backbone of somebody's own, with a layer that LiteRT has not
+            return _keras(model)
     interpreter = Interpreter(model_content=network, num_threads=usable_processors())
     interpreter.allocate_tensors()
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()

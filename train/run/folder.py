@@ -76,13 +76,19 @@ class RunFolder:
                     )
         except (ValueError, KeyError, TypeError) as error:
             raise InvalidValueError(f"{file} is damaged: {error}; give a new --output") from error
+        if "outcome" in found and not (self.path / "state.npz").exists():
+            raise InvalidValueError(
+                f"{self.path} holds a finished run without the state that a training goes on from, "
+                "and would be overwritten; give a new --output"
+            )
         return True
 
     def begin(self, description: dict[str, Any], split: Split) -> None:
         """Write run.json and splits.json, or check that they describe this very run.
 
         Raises:
-            InvalidValueError: The folder holds a run of another recipe, seed, weights or data.
+            InvalidValueError: The folder holds a run of another recipe, seed, weights or data, or
+                a finished one whose state was not kept.
         """
         if self._check({key: description[key] for key in ("recipe", "weights", "data")}):
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,6 +70,19 @@ def test_a_killed_run_goes_on_without_losing_an_epoch(smoke_run: Path, tmp_path:
 def test_a_folder_with_another_run_is_refused(smoke_run: Path) -> None:
     result = workbench(*FIT, smoke_run, "--seed", "2")
     assert result.returncode == 2 and "another recipe" in result.stderr
+
+
+def test_a_finished_run_without_its_state_is_not_trained_over(
+    smoke_run: Path, tmp_path: Path
+) -> None:
+    """Runs that are kept, pulled back or averaged have none."""
+    folder = tmp_path / "kept"
+    shutil.copytree(smoke_run, folder)
+    (folder / "state.npz").unlink()
+    before = (folder / "model.keras").read_bytes()
+    result = workbench(*FIT, folder)
+    assert result.returncode == 2 and "without the state" in result.stderr, result.stderr
+    assert (folder / "model.keras").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,21 @@ def test_targets_are_labels_and_the_teachers_probabilities(smoke_run: Path) -> N
     assert half.shape == target.shape and np.isfinite(half).all()
 
 
+def test_a_network_that_litert_has_no_kernels_for_judges_in_keras() -> None:
+    import keras
+
+    from train.fit.teacher import _Judge
+
+    films = keras.Input((8, 8, 1))
+    mean = keras.layers.GlobalAveragePooling2D()(films)
+    model = keras.Model(films, keras.ops.erfinv(mean / 256))
+    batch = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 1)).astype(np.float32)
+    expected = np.asarray(model(batch))
+    judge = _Judge(model)
+    np.testing.assert_allclose(judge(batch), expected, rtol=1e-5)
+    assert judge._run.__qualname__.startswith("_keras"), "LiteRT has learned it: take another layer"
+
+
 def test_a_teacher_that_learned_from_our_validation_is_refused(smoke_run: Path) -> None:
     from train.fit.teacher import Teacher
 
