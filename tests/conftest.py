@@ -105,6 +105,23 @@ def made_once(
     return own
 
 
+def onnx_for_programs(bundle: Path, folder: Path) -> Path:
+    """A bundle's model.onnx as docs/embedding.md has programs load it on this very processor: where
+    kernels spoil signed weights, with unsigned ones, in a file in `folder`.
+    """
+    import onnxruntime
+
+    from edge_runtime.engines.saturation import onnxruntime_saturates
+    from edge_runtime.engines.signed_weights import with_unsigned_weights
+
+    file = bundle / "model.onnx"
+    if not onnxruntime_saturates(onnxruntime):
+        return file
+    moved = folder / "model-unsigned.onnx"
+    moved.write_bytes(with_unsigned_weights(file.read_bytes()))
+    return moved
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run on drawn phantoms."""

@@ -19,7 +19,7 @@ from edge_runtime import Screener
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.images.phantom import as_jpeg, draw_film
 from export.c_array import write_c_array
-from tests.conftest import ROOT
+from tests.conftest import ROOT, onnx_for_programs
 
 EMBED = ROOT / "examples" / "embed"
 DATA = ROOT.parent / "shared" / "data"
@@ -54,9 +54,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    model = load_bundle("default").folder
-    command = [program, *arguments]
-    command = [a if a != "MODEL" else Path(model) / "model.onnx" for a in command]
+    model = onnx_for_programs(Path(load_bundle("default").folder), program.parent)
+    command = [model if a == "MODEL" else a for a in (program, *arguments)]
     return subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False, timeout=300,
         env=os.environ | {"LD_LIBRARY_PATH": str(program.parent)},

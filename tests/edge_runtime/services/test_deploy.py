@@ -14,7 +14,7 @@ import pytest
 
 from edge_runtime.basics.verbs import parse_verb
 from edge_runtime.cli import VERBS, main
-from tests.conftest import ROOT
+from tests.conftest import ROOT, onnx_for_programs
 from tests.edge_runtime.services.conftest import no_network
 
 UNITS = sorted((ROOT / "deploy").glob("*.service"))
@@ -91,10 +91,11 @@ def test_the_c_program_reproduces_the_known_answers(tmp_path: Path, bundle: Path
     manifest = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))
     offset = next(f["logit_offset"][0] for f in manifest["files"] if f["format"] == "onnx")
     environment = dict(os.environ) | {"LD_LIBRARY_PATH": str(tmp_path)}
+    model = onnx_for_programs(bundle, tmp_path)
 
     def run(value: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [program, bundle / "model.onnx", repr(value)],
+            [program, model, repr(value)],
             capture_output=True, text=True, env=environment, check=False,
         )  # fmt: skip
 
