@@ -15,7 +15,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_runtime.errors import InvalidValueError
 from tests.conftest import ROOT, workbench
+from train.run.finished import open_run
+from train.run.folder import RunFolder
 
 FIT = ("train", "fit", "--recipe", "smoke", "--weights", "none", "--output")
 
@@ -79,10 +82,9 @@ def test_a_finished_run_without_its_state_is_not_trained_over(
     folder = tmp_path / "kept"
     shutil.copytree(smoke_run, folder)
     (folder / "state.npz").unlink()
-    before = (folder / "model.keras").read_bytes()
-    result = workbench(*FIT, folder)
-    assert result.returncode == 2 and "without the state" in result.stderr, result.stderr
-    assert (folder / "model.keras").read_bytes() == before
+    told = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    with pytest.raises(InvalidValueError, match="without the state"):
+        RunFolder(folder).check_free_for(open_run(folder).recipe, told["weights"])
 
 
 @pytest.mark.parametrize(
