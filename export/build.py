@@ -98,7 +98,7 @@ def build_bundle(
         if path.exists() and not force:
             raise InvalidValueError(f"{path} exists; give another --output, or --force")
     run = open_run(run_folder)
-    read_evaluations(run)  # before anything that takes minutes
+    evaluations = read_evaluations(run)  # before anything that takes minutes
     core = load_core(run.folder)
     source = open_source(data, patient_pattern=run.recipe.data.patient_pattern)
     spec = run.input
@@ -195,7 +195,7 @@ def build_bundle(
         files=(),
         known_answers=(),
         metrics=metrics,
-        provenance=_provenance(run, [image.path for image in chosen])
+        provenance=_provenance(run, evaluations, [image.path for image in chosen])
         | describe_sources(run, source)
         | {
             "weak": is_weak,
@@ -380,13 +380,15 @@ def _load(
     )
 
 
-def _provenance(run: FinishedRun, representative: list[str]) -> dict[str, Any]:
+def _provenance(
+    run: FinishedRun, evaluations: dict[str, Any], representative: list[str]
+) -> dict[str, Any]:
     keys = ("recipe", "weights", "data", "source_commit", "outcome")
     return {key: run.description[key] for key in keys} | {
         "training_versions": run.description["versions"],
         "export_versions": installed_versions(_PACKAGES),
         "representative": representative,
-        "evaluations": read_evaluations(run),
+        "evaluations": evaluations,
         "elsewhere": _read_elsewhere(run),
     }
 

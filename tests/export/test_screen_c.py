@@ -39,7 +39,9 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
     for name in ("libonnxruntime.so", "libonnxruntime.so.1"):
         (folder / name).symlink_to(library)
-    write_c_array(load_bundle("default").folder, folder / "c")
+    bundle = Path(load_bundle("default").folder)
+    (folder / "model.onnx").symlink_to(onnx_for_programs(bundle, folder))
+    write_c_array(bundle, folder / "c")
     text = (ROOT / "docs" / "embedding.md").read_text(encoding="utf-8")
     line = next(part for part in text.split("```") if "screen.c" in part and "cc " in part)
     words = line.split("cc ", 1)[1].replace("\\\n", " ").split("\n")[0].split()
@@ -54,7 +56,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    model = onnx_for_programs(Path(load_bundle("default").folder), program.parent)
+    model = program.with_name("model.onnx")
     command = [model if a == "MODEL" else a for a in (program, *arguments)]
     return subprocess.run(
         [str(word) for word in command], capture_output=True, text=True, check=False, timeout=300,
