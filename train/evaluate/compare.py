@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from edge_runtime.statistics.adjusted import (
     cross_validated_scores,
     strata_of,
 )
-from edge_runtime.statistics.estimates import PairedDifference
+from edge_runtime.statistics.estimates import Estimate, PairedDifference
 from edge_runtime.statistics.metrics import auc, auc_difference
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, read_bytes
@@ -40,7 +41,9 @@ from train.run.folder import write_results
 from train.run.scores import Scores, read_scores
 
 SCHEMA = "cxr-edge/compared-runs/1"
+BOTH = "both"  # parts: validation and its corrupted copy
 _FEWEST = 15  # films of either class
+_NORMAL_95 = 1.96
 _TEST = "evaluation-test"  # where `evaluate --part test` has left its scores
 
 
@@ -62,11 +65,12 @@ class Ranked:
 class Right:
     """How many films of a population both call right, each at its own `balanced` threshold."""
 
-    part: str
+    part: str  # "both": validation and its corrupted copy together
     population: str
     films: int
     a: int
     b: int
+    difference: Estimate  # of films, b minus a, paired by patient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +130,7 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
     points = [_balanced(run, source) for run in runs]
     taught = {sample.patient for run in runs for sample in run.splits.train}
     ranked: list[Ranked] = []
-    right: list[Right] = []
+    judged: list[_Judged] = []
     for part, scores in list(_parts(runs, test)):  # a file that is missing is said at once
         # Who is in `test` is for the data's own split to say.
         films, logits = _both(runs, scores, source, taught if part != "test" else set())
@@ -139,9 +143,9 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
             contents = (read_bytes(table.root, film.sample) for film in films)
             facts = facts_of(contents, len(films))
         ranked += _ranked(part, films, positive, logits, facts)
-        child = np.array([shows_a_child(f, recipe.data.children) for f in films])
-        right += _right(part, points, child, positive, logits)
+        judged.append(_Judged(part, films, positive == 1, logits))
     names = [f"{r.recipe.name}, seed {r.recipe.seed} ({r.folder})" for r in runs]
+    right = _right(judged, points, recipe.data.children)
     return Compared(SCHEMA, names[0], names[1], tuple(ranked), tuple(right))
 
 
@@ -238,24 +242,56 @@ def _balanced(run: FinishedRun, source: Source) -> dict[str, tuple[float, float]
     }
 
 
+@dataclasses.dataclass(frozen=True)
+class _Judged:
+    """What both say of a part's films."""
+
+    part: str
+    films: Sequence[Film]
+    ill: NDArray[np.bool_]
+    logits: NDArray[np.float64]  # (2, n)
+
+
 def _right(
-    part: str,
+    judged: Sequence[_Judged],
     points: Sequence[dict[str, tuple[float, float]]],
-    child: NDArray[np.bool_],
-    positive: NDArray[np.int64],
-    logits: NDArray[np.float64],
+    children: Sequence[str],
 ) -> Iterator[Right]:
-    everyone = np.ones(len(child), bool)
-    groups = {"any": everyone, "children": child, "adults": ~child}
-    for population, here in groups.items():
-        if not here.any() or any(population not in each for each in points):
+    for population in ("any", "children", "adults"):
+        if any(population not in each for each in points):
             continue
-        counts = []
-        for scored, each in zip(logits, points, strict=True):
-            threshold, temperature = each[population]
-            called = probabilities(scored[here] / temperature) >= threshold
-            counts.append(int((called == (positive[here] == 1)).sum()))
-        yield Right(part, population, int(here.sum()), *counts)
+        together: list[tuple[list[str], NDArray[np.bool_]]] = []
+        for part in judged:
+            child = np.array([shows_a_child(film, children) for film in part.films])
+            here = {"children": child, "adults": ~child}.get(population, np.ones(len(child), bool))
+            if not here.any():
+                continue
+            called = [
+                probabilities(scored[here] / temperature) >= threshold
+                for scored, (threshold, temperature) in zip(
+                    part.logits, [each[population] for each in points], strict=True
+                )
+            ]
+            is_right = np.array(called) == part.ill[here]
+            patients = [f.sample.patient for f, told in zip(part.films, here, strict=True) if told]
+            yield _counted(part.part, population, patients, is_right)
+            if part.part != "test":
+                together.append((patients, is_right))
+        if len(together) == 2:
+            names = [patient for patients, _ in together for patient in patients]
+            yield _counted(BOTH, population, names, np.hstack([found for _, found in together]))
+
+
+def _counted(
+    part: str, population: str, patients: Sequence[str], is_right: NDArray[np.bool_]
+) -> Right:
+    """Films of a patient are counted together: what differs is a sum over independent patients."""
+    a, b = (int(each.sum()) for each in is_right)
+    _, whose = np.unique(np.array(patients), return_inverse=True)
+    gains = np.bincount(whose, weights=is_right[1].astype(float) - is_right[0])
+    spread = 0.0 if len(gains) < 2 else _NORMAL_95 * math.sqrt(len(gains) * gains.var(ddof=1))
+    difference = Estimate(b - a, b - a - spread, b - a + spread)
+    return Right(part, population, len(patients), a, b, difference)
 
 
 def markdown(compared: Compared) -> str:
@@ -278,12 +314,12 @@ def markdown(compared: Compared) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += [
         "",
-        "| part | population | films | right at `balanced`, a | b |",
-        "|---|---|---|---|---|",
+        "| part | population | films | right at `balanced`, a | b | difference |",
+        "|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r.part} | {r.population} | {r.films} | {r.a} ({r.a / r.films:.4f}) | "
-        f"{r.b} ({r.b / r.films:.4f}) |"
+        f"{r.b} ({r.b / r.films:.4f}) | {r.difference:+.0f} |"
         for r in compared.right
     ]
     return "\n".join(lines) + "\n"

@@ -12,6 +12,7 @@ CVPR 2022, for teacher and student seeing the same augmented image.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -24,6 +25,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.basics.processors import usable_processors
 from edge_runtime.errors import InvalidValueError
+from train.data.arrays import reduced
+from train.fit.store import Size
 from train.recipe import Recipe
 
 _Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -43,7 +46,7 @@ class Teacher:
         Raises:
             InvalidValueError: See `load_finished`.
         """
-        self._weight = weight_of(recipe)
+        self._weight, self._spec = weight_of(recipe), recipe.training_input
         self._sigmoid = recipe.network.activation == "sigmoid"
         self._judges = [_Judge(load_finished(Path(run), recipe, held_out)) for run in runs]
 
@@ -55,10 +58,21 @@ class Teacher:
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, h, w, 1) pixels 0..255 -> the teachers' mean probabilities (n, units)."""
-        logits = [judge(batch) for judge in self._judges]
+        seen = {size: self._at(size, batch) for size in {judge.size for judge in self._judges}}
+        logits = [judge(seen[judge.size]) for judge in self._judges]
         activation = keras.ops.sigmoid if self._sigmoid else keras.ops.softmax
         found = [keras.ops.convert_to_numpy(activation(one)) for one in logits]
         return np.asarray(np.mean(found, axis=0), np.float32)
+
+    def _at(self, size: Size, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The same films (n, *size, 1): reduced as a device does it, or enlarged."""
+        height, width = batch.shape[1:3]
+        if size == (height, width):
+            return batch
+        if size[0] <= height and size[1] <= width:
+            spec = dataclasses.replace(self._spec, height=size[0], width=size[1])
+            return reduced(np.rint(batch).astype(np.uint8), spec).astype(np.float32)
+        return np.asarray(keras.ops.convert_to_numpy(keras.ops.image.resize(batch, size)))
 
 
 class _Judge:
@@ -69,16 +83,14 @@ class _Judge:
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
-        self._size = tuple(model.input_shape[1:3])
+        self.size: Size = tuple(model.input_shape[1:3])
 
     @cached_property
     def _run(self) -> _Run:
         return _litert(self._model) if _is_on_a_processor() else _keras(self._model)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, h, w, 1) pixels 0..255, of any size -> logits (n, units)."""
-        if batch.shape[1:3] != self._size:
-            batch = keras.ops.convert_to_numpy(keras.ops.image.resize(batch, self._size))
+        """(n, *size, 1) pixels 0..255 -> logits (n, units)."""
         return self._run(batch)
 
 

@@ -16,7 +16,7 @@ from edge_runtime.images.phantom import phantom_jpeg
 from edge_runtime.statistics.metrics import auc_difference
 from tests.conftest import workbench
 from train.data.dataset import Sample
-from train.evaluate.compare import compare_runs
+from train.evaluate.compare import _counted, compare_runs
 from train.run.scores import CORRUPTED, PLAIN, Scores, write_scores
 
 KINDS = {"ward": ("normal", "pneumonia"), "clinic": ("pneumonia",)}
@@ -71,9 +71,13 @@ def test_differences_are_paired_and_by_source(smoke_run: Path, table: Path, tmp_
     assert (clinic.positives, clinic.normals) == (60, 30)
     # Facts of the files are of the plain films alone.
     assert {part for part, _, within in rows if within} == {"validation"}
-    assert {r.part for r in compared.right} == {"validation", "corrupted"}
+    assert {r.part for r in compared.right} == {"validation", "corrupted", "both"}
     for row in compared.right:
         assert 0 < row.b < row.a <= row.films
+        assert row.difference.low < row.difference.value == row.b - row.a < row.difference.high
+    total = {r.part: r for r in compared.right if r.population == "any"}
+    assert total["both"].a == total["validation"].a + total["corrupted"].a
+    assert total["both"].films == 2 * total["validation"].films
     # The other way round everything turns its sign.
     back = {(r.part, r.source, r.within): r for r in compare_runs(b, a, [table]).ranked}
     for key, row in rows.items():
@@ -134,3 +138,20 @@ def test_the_command_writes_its_tables(smoke_run: Path, table: Path, tmp_path: P
     assert written.strip() in done.stdout and "right at `balanced`" in written
     document = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert document["schema"] == "cxr-edge/compared-runs/1" and document["ranked"]
+
+
+def test_right_films_are_paired_by_patient() -> None:
+    rng = np.random.default_rng(1)
+    patients = [f"p{i // 3}" for i in range(3000)]
+    # Whether a patient's films are right hangs together, for a and for b.
+    hard = np.repeat(rng.random(1000) < 0.2, 3)
+    is_right = np.array([~(hard & (rng.random(3000) < 0.5)), ~(hard & (rng.random(3000) < 0.6))])
+    found = _counted("validation", "any", patients, is_right)
+    gains = (is_right[1].astype(int) - is_right[0]).reshape(1000, 3).sum(axis=1)
+    assert found.difference.value == gains.sum() == found.b - found.a
+    drawn = [gains[rng.integers(0, 1000, 1000)].sum() for _ in range(4000)]
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert found.difference.low == pytest.approx(low, abs=5)
+    assert found.difference.high == pytest.approx(high, abs=5)
+    same = _counted("test", "any", ["a", "b"], np.ones((2, 2), bool))
+    assert (same.difference.low, same.difference.high) == (0, 0)

@@ -40,6 +40,26 @@ def test_targets_are_labels_and_the_teachers_probabilities(smoke_run: Path) -> N
     assert half.shape == target.shape and np.isfinite(half).all()
 
 
+def test_a_smaller_teacher_sees_a_film_as_its_device_would(smoke_run: Path) -> None:
+    import keras
+
+    from train.data.arrays import reduced
+    from train.fit.teacher import Teacher
+
+    smoke = load_recipe("smoke").input
+    twice = (2 * smoke.height, 2 * smoke.width)
+    recipe = dataclasses.replace(
+        _recipe(smoke_run), input=dataclasses.replace(smoke, height=twice[0], width=twice[1])
+    )
+    batch = np.random.default_rng(1).integers(0, 256, (3, *twice, 1)).astype(np.uint8)
+    model = keras.models.load_model(smoke_run / "model.keras", compile=False)
+    seen = reduced(batch, smoke).astype(np.float32)
+    expected = 1 / (1 + np.exp(-np.asarray(model(seen, training=False))))
+    teacher = Teacher(recipe.distillation.teachers, recipe, ())
+    found = teacher.probabilities(batch.astype(np.float32))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_a_network_that_litert_has_no_kernels_for_judges_in_keras() -> None:
     import keras
 
