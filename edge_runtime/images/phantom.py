@@ -88,7 +88,9 @@ def draw_film(
         width: Of the film, pixels.
     """
     rng = np.random.default_rng(seed)
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    y, x = np.meshgrid(
+        np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij", sparse=True
+    )
     lean, size = rng.uniform(-0.04, 0.04), rng.uniform(0.96, 1.06)
     x, y = (x - lean) / size, y / size
     across = np.abs(x)

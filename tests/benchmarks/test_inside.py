@@ -190,7 +190,10 @@ def test_latency_holds_ours_against_the_floor(labelled: Path, tmp_path: Path) ->
 def test_the_load_generator_drives_the_runtime(labelled: Path, tmp_path: Path) -> None:
     if importlib.util.find_spec("mlperf_loadgen") is None:
         pytest.skip("mlcommons-loadgen is not installed")
-    result = workbench("benchmarks", "loadgen", "--data", labelled, "--output", tmp_path)
+    result = workbench(
+        *("benchmarks", "loadgen", "--data", labelled, "--output", tmp_path),
+        *("--min-seconds", "0.2"),
+    )
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "loadgen.json").read_text(encoding="utf-8"))
     assert found["single_stream_p90_ms"] > 0 and found["offline_images_per_second"] > 0

@@ -37,7 +37,7 @@ def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]
 
     # Other backends are there for a GPU, which has the memory, and wants the work.
     on_gpu = keras.backend.backend() != "tensorflow"
-    together = 512 if on_gpu else 64
+    together = 256 if on_gpu else 64
     parts = [
         _answers(model, pixels[i : i + together].astype(np.float32), on_gpu)
         for i in range(0, len(pixels), together)
