@@ -13,6 +13,7 @@ import importlib
 import sys
 
 from edge_runtime.errors import CxrEdgeError
+from export.verify.gate import GateError
 
 _OF_BUNDLES = {"again": "export.again", "c-array": "export.c_array", "web": "export.web"}
 
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(given)
     try:
         return int(module.run(arguments))
+    except GateError as error:
+        print(f"the verification gate refused the export: {error}", file=sys.stderr)
+        return 1
     except CxrEdgeError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

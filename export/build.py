@@ -18,7 +18,7 @@ from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, ModelMet
 from edge_runtime.engines import litert, onnxruntime
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
-from edge_runtime.images.phantom import draw_film, phantom_jpeg
+from edge_runtime.images.phantom import draw_films, phantom_jpeg
 from edge_runtime.images.preprocess import InputSpec, prepare, prepare_pixels
 from edge_runtime.images.readers.facts import ImageFacts
 from edge_runtime.judge.calibration import SPLIT
@@ -330,11 +330,8 @@ def _drawings(spec: InputSpec) -> NDArray[np.uint8]:
     """Drawn radiographs: no films, but what proves an installation has to pass the gate."""
     files = [phantom_jpeg(seed, bool(seed % 2)) for seed in range(_DRAWINGS)]
     drawn = [prepare(file, spec) for file in files]
-    drawn += [
-        prepare_pixels(draw_film(seed, density), spec)
-        for density in (0.0, 0.2, 0.5)
-        for seed in range(_DRAWINGS // 4)
-    ]
+    by_seed = [draw_films(seed, (0.0, 0.2, 0.5)) for seed in range(_DRAWINGS // 4)]
+    drawn += [prepare_pixels(film, spec) for films in zip(*by_seed, strict=True) for film in films]
     return np.stack(drawn)
 
 

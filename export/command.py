@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 from edge_runtime.commands.options import whole
@@ -75,24 +74,19 @@ def _name(text: str) -> str:
 def run(arguments: argparse.Namespace) -> int:
     # Here, because TensorFlow takes seconds to import and --help should not.
     from export.build import build_bundle
-    from export.verify.gate import GateError
 
-    try:
-        build_bundle(
-            arguments.run_folder,
-            arguments.data,
-            arguments.output,
-            name=arguments.name,
-            version=arguments.version,
-            representative_count=arguments.representative,
-            onnx_weights=arguments.onnx_weights,
-            force=arguments.force,
-            allow_weak=arguments.allow_weak,
-            side=arguments.side,
-            decode_oversampling=arguments.decode_oversampling,
-        )
-    except GateError as error:
-        print(f"the verification gate refused the export: {error}", file=sys.stderr)
-        return 1
+    build_bundle(
+        arguments.run_folder,
+        arguments.data,
+        arguments.output,
+        name=arguments.name,
+        version=arguments.version,
+        representative_count=arguments.representative,
+        onnx_weights=arguments.onnx_weights,
+        force=arguments.force,
+        allow_weak=arguments.allow_weak,
+        side=arguments.side,
+        decode_oversampling=arguments.decode_oversampling,
+    )
     print(arguments.output)
     return 0

@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser, "folder of radiographs")
     add_repetitions(parser, 5)
     parser.add_argument("--min-seconds", type=float, default=5.0, metavar="S")
+    parser.add_argument("--cold-starts", type=int, default=5, metavar="N", help="of each engine")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,12 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.output,
         arguments.repetitions,
         arguments.min_seconds,
+        arguments.cold_starts,
     )
     return 0
 
 
 def run_latency(
-    bundle: Path, data: Path, output: Path, rounds: int = 5, min_seconds: float = 5.0
+    bundle: Path,
+    data: Path,
+    output: Path,
+    rounds: int = 5,
+    min_seconds: float = 5.0,
+    cold_starts: int = 5,
 ) -> LatencyResult:
     """Measure every installed engine; write latency.json and latency.md.
 
@@ -96,7 +103,9 @@ def run_latency(
         for threads in sorted({1, default_threads()}):
             rows.append(_to_floor(bundle, name, threads, paths, rounds))
         some = paths[:: max(1, len(paths) // 40)]
-        benches.append(run_bench(str(bundle), name, some, min_seconds=min_seconds))
+        benches.append(
+            run_bench(str(bundle), name, some, min_seconds=min_seconds, cold_starts=cold_starts)
+        )
     result = LatencyResult(tuple(rows), tuple(benches))
     write_results(output, "latency", result, _markdown(result))
     return result

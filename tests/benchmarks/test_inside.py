@@ -178,7 +178,7 @@ def test_the_frontier_is_what_no_other_beats(
 def test_latency_holds_ours_against_the_floor(labelled: Path, tmp_path: Path) -> None:
     result = workbench(
         "benchmarks", "latency", "--data", labelled / "NORMAL", "--output", tmp_path,
-        "--repetitions", "1", "--min-seconds", "0.2", timeout=200,
+        "--repetitions", "1", "--min-seconds", "0.2", "--cold-starts", "1", timeout=200,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     rows = json.loads((tmp_path / "latency.json").read_text(encoding="utf-8"))["to_floor"]

@@ -368,7 +368,7 @@ def test_three_classes_survive_export_and_the_runtime(tmp_path: Path) -> None:
         assert np.mean(called) == pytest.approx(point.sensitivity.value, abs=0.02)
 
 
-def test_known_answers_that_are_not_met_leave_no_bundle(smoke_run: Path, tmp_path: Path) -> None:
+def test_known_answers_that_are_not_met_leave_no_bundle(smoke_bundle: Path, tmp_path: Path) -> None:
     program = (
         "import sys, dataclasses, export.write as w; real = w.make_known_answers\n"
         "def wrong(spec, engines, offsets):\n"
@@ -378,11 +378,14 @@ def test_known_answers_that_are_not_met_leave_no_bundle(smoke_run: Path, tmp_pat
         "w.make_known_answers = wrong\n"
         "from export.__main__ import main; sys.exit(main(sys.argv[1:]))"
     )
+    # Written again, which verifies as an export does and spares its conversions.
+    again = ["again", str(smoke_bundle), "--version", "2", "--output", str(tmp_path / "refused")]
     result = subprocess.run(
-        [sys.executable, "-c", program, str(smoke_run), "--output", str(tmp_path / "refused")],
+        [sys.executable, "-c", program, *again],
         capture_output=True, text=True, check=False,
         cwd=ROOT,
     )  # fmt: skip
     assert result.returncode == 1, result.stderr
-    assert "verification gate refused" in result.stderr and "known answer" in result.stderr
+    assert result.stderr.startswith("the verification gate refused the export: the written bundle")
+    assert "known answer" in result.stderr
     assert list(tmp_path.iterdir()) == []
