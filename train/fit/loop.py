@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from train.run.folder import RunFolder, State, describe_data, describe_run
 from train.run.scores import CORRUPTED, PLAIN, Scores, predict_logits, write_scores
 
 _AVERAGE_TOLERANCE = 0.005
+_CURVES_EVERY = 20.0  # seconds; drawing takes one, which is an epoch of the smallest recipes
 # The batches of an epoch, with targets for a map of (rows, columns).
 Feed = Callable[[int, tuple[int, int]], keras.utils.PyDataset]
 _MONITORS = {"score": "validation_score", "auc": "validation_auc", "loss": "validation_loss"}
@@ -203,6 +205,7 @@ def _train_epochs(
     chance = recipe.augmentation.feature_style
     learner = with_style(model, chance) if chance else model
     trainee = with_map(learner, plan.mirrored > 0) if recipe.data.mix else learner
+    drawn = time.monotonic()
     for epoch in range(len(history), total):
         if _should_stop(history, plan):
             tqdm.write(f"stopped early after epoch {epoch}")
@@ -240,7 +243,10 @@ def _train_epochs(
             )
         )
         run.keep_snapshots(_needed_snapshots(history, plan))
-        draw_curves(history, run.path / "curves.png")
+        if time.monotonic() - drawn > _CURVES_EVERY:
+            draw_curves(history, run.path / "curves.png")
+            drawn = time.monotonic()
+    draw_curves(history, run.path / "curves.png")
     if state:  # every epoch was already done
         trainee.set_weights(state.weights)
         if learner is not model:
