@@ -28,6 +28,7 @@ from benchmarks.results import files_of, median_ratio, write_results
 from benchmarks.speed.raw import raw_invoke
 from edge_runtime.basics.processors import default_threads
 from edge_runtime.bundle.folder import load_bundle
+from edge_runtime.commands.options import number, whole
 from edge_runtime.device.bench import run_bench
 from edge_runtime.device.bench_result import BenchResult, table
 from edge_runtime.engines.choose import engine_module
@@ -63,8 +64,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bundle(parser)
     add_data(parser, "folder of radiographs")
     add_repetitions(parser, 5)
-    parser.add_argument("--min-seconds", type=float, default=5.0, metavar="S")
-    parser.add_argument("--cold-starts", type=int, default=5, metavar="N", help="of each engine")
+    parser.add_argument("--min-seconds", type=number(0, 3600, above=True), default=5.0, metavar="S")
+    parser.add_argument(
+        "--cold-starts", type=whole(0, 1000), default=5, metavar="N", help="of each engine"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -126,11 +129,11 @@ def _to_floor(bundle: Path, engine: str, threads: int, paths: list[str], rounds:
         floor(path)
         ours(path)
     times: dict[str, list[list[float]]] = {path: [] for path in paths}
-    for number in tqdm(range(rounds), f"{engine}, {threads} threads", disable=None):
+    for turn in tqdm(range(rounds), f"{engine}, {threads} threads", disable=None):
         for path in paths:
             # Who goes first finds the file's bytes cold in the processor's cache.
-            pair = [_timed(work, path) for work in ((floor, ours), (ours, floor))[number % 2]]
-            times[path].append(pair if number % 2 == 0 else pair[::-1])
+            pair = [_timed(work, path) for work in ((floor, ours), (ours, floor))[turn % 2]]
+            times[path].append(pair if turn % 2 == 0 else pair[::-1])
     floors = [statistics.median(t[0] for t in times[path]) for path in paths]
     mine = [statistics.median(t[1] for t in times[path]) for path in paths]
     ratios = np.array(mine) / np.array(floors)

@@ -21,6 +21,7 @@ from benchmarks.arguments import add_bundle, add_data, add_engine
 from benchmarks.results import files_of, write_results
 from benchmarks.speed.raw import NotInstalledError
 from edge_runtime.basics.processors import default_threads
+from edge_runtime.commands.options import number
 from edge_runtime.images.inputs import Input
 from edge_runtime.screener import Screener
 
@@ -44,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_engine(parser)
     add_data(parser, "folder of radiographs")
     parser.add_argument(
-        "--min-seconds", type=float, default=5.0, metavar="S", help="of either scenario; default: 5"
+        "--min-seconds",
+        type=number(0, 3600, above=True),
+        default=5.0,
+        metavar="S",
+        help="of either scenario; default: 5",
     )
 
 

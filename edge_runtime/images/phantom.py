@@ -94,7 +94,7 @@ def draw_film(
 def draw_films(
     seed: int, densities: Sequence[float], height: int = 448, width: int = 512
 ) -> list[NDArray[np.uint8]]:
-    """`draw_film` of each density, in little more time than one takes."""
+    """`draw_film` of each density, (height, width) uint8 each; what they share is drawn once."""
     rng = np.random.default_rng(seed)
     y, x = np.meshgrid(
         np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij", sparse=True

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
@@ -29,7 +29,7 @@ from edge_runtime.statistics.adjusted import (
     strata_of,
 )
 from edge_runtime.statistics.estimates import Estimate, PairedDifference
-from edge_runtime.statistics.metrics import auc, auc_difference
+from edge_runtime.statistics.metrics import Z_95, auc, auc_difference
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, read_bytes
 from train.data.source import Source
@@ -43,7 +43,6 @@ from train.run.scores import Scores, read_scores
 SCHEMA = "cxr-edge/compared-runs/1"
 BOTH = "both"  # parts: validation and its corrupted copy
 _FEWEST = 15  # films of either class
-_NORMAL_95 = 1.96
 _TEST = "evaluation-test"  # where `evaluate --part test` has left its scores
 
 
@@ -143,9 +142,12 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
             contents = (read_bytes(table.root, film.sample) for film in films)
             facts = facts_of(contents, len(films))
         ranked += _ranked(part, films, positive, logits, facts)
-        judged.append(_Judged(part, films, positive == 1, logits))
+        child = np.array([shows_a_child(f, recipe.data.children) for f in films])
+        judged.append(
+            _Judged(part, np.array([f.sample.patient for f in films]), child, positive == 1, logits)
+        )
     names = [f"{r.recipe.name}, seed {r.recipe.seed} ({r.folder})" for r in runs]
-    right = _right(judged, points, recipe.data.children)
+    right = _right(judged, points)
     return Compared(SCHEMA, names[0], names[1], tuple(ranked), tuple(right))
 
 
@@ -247,51 +249,46 @@ class _Judged:
     """What both say of a part's films."""
 
     part: str
-    films: Sequence[Film]
-    ill: NDArray[np.bool_]
+    patients: NDArray[np.str_]  # (n)
+    child: NDArray[np.bool_]  # (n)
+    ill: NDArray[np.bool_]  # (n)
     logits: NDArray[np.float64]  # (2, n)
 
 
 def _right(
-    judged: Sequence[_Judged],
-    points: Sequence[dict[str, tuple[float, float]]],
-    children: Sequence[str],
+    judged: Sequence[_Judged], points: Sequence[dict[str, tuple[float, float]]]
 ) -> Iterator[Right]:
     for population in ("any", "children", "adults"):
         if any(population not in each for each in points):
             continue
-        together: list[tuple[list[str], NDArray[np.bool_]]] = []
+        cuts = [each[population] for each in points]
+        copies: list[tuple[NDArray[np.str_], NDArray[np.bool_]]] = []
         for part in judged:
-            child = np.array([shows_a_child(film, children) for film in part.films])
-            here = {"children": child, "adults": ~child}.get(population, np.ones(len(child), bool))
+            everyone = np.ones(len(part.child), bool)
+            here = {"any": everyone, "children": part.child, "adults": ~part.child}[population]
             if not here.any():
                 continue
             called = [
                 probabilities(scored[here] / temperature) >= threshold
-                for scored, (threshold, temperature) in zip(
-                    part.logits, [each[population] for each in points], strict=True
-                )
+                for scored, (threshold, temperature) in zip(part.logits, cuts, strict=True)
             ]
-            is_right = np.array(called) == part.ill[here]
-            patients = [f.sample.patient for f, told in zip(part.films, here, strict=True) if told]
-            yield _counted(part.part, population, patients, is_right)
+            found = part.patients[here], np.array(called) == part.ill[here]
+            yield _counted(part.part, population, *found)
             if part.part != "test":
-                together.append((patients, is_right))
-        if len(together) == 2:
-            names = [patient for patients, _ in together for patient in patients]
-            yield _counted(BOTH, population, names, np.hstack([found for _, found in together]))
+                copies.append(found)
+        if len(copies) == 2:
+            patients, is_right = zip(*copies, strict=True)
+            yield _counted(BOTH, population, np.hstack(patients), np.hstack(is_right))
 
 
-def _counted(
-    part: str, population: str, patients: Sequence[str], is_right: NDArray[np.bool_]
-) -> Right:
+def _counted(part: str, population: str, patients: ArrayLike, is_right: NDArray[np.bool_]) -> Right:
     """Films of a patient are counted together: what differs is a sum over independent patients."""
     a, b = (int(each.sum()) for each in is_right)
-    _, whose = np.unique(np.array(patients), return_inverse=True)
+    _, whose = np.unique(patients, return_inverse=True)
     gains = np.bincount(whose, weights=is_right[1].astype(float) - is_right[0])
-    spread = 0.0 if len(gains) < 2 else _NORMAL_95 * math.sqrt(len(gains) * gains.var(ddof=1))
+    spread = 0.0 if len(gains) < 2 else Z_95 * math.sqrt(len(gains) * gains.var(ddof=1))
     difference = Estimate(b - a, b - a - spread, b - a + spread)
-    return Right(part, population, len(patients), a, b, difference)
+    return Right(part, population, is_right.shape[1], a, b, difference)
 
 
 def markdown(compared: Compared) -> str:

@@ -243,7 +243,7 @@ def _train_epochs(
             )
         )
         run.keep_snapshots(_needed_snapshots(history, plan))
-        if time.monotonic() - drawn > _CURVES_EVERY:
+        if epoch + 1 < total and time.monotonic() - drawn > _CURVES_EVERY:
             draw_curves(history, run.path / "curves.png")
             drawn = time.monotonic()
     draw_curves(history, run.path / "curves.png")

@@ -33,23 +33,19 @@ class Scores:
 
 def predict_logits(model: Any, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
     """(n, h, w, 1) uint8 -> logits (n, units)."""
-    import keras  # takes seconds
-
-    # Other backends are there for a GPU, which has the memory, and wants the work.
-    on_gpu = keras.backend.backend() != "tensorflow"
-    together = 256 if on_gpu else 64
     parts = [
-        _answers(model, pixels[i : i + together].astype(np.float32), on_gpu)
-        for i in range(0, len(pixels), together)
+        _answers(model, pixels[i : i + 64].astype(np.float32)) for i in range(0, len(pixels), 64)
     ]
     return np.concatenate(parts).astype(np.float64)
 
 
-def _answers(model: Any, pixels: NDArray[np.float32], on_gpu: bool) -> NDArray[np.float32]:
-    if on_gpu:
-        # A plain call would keep all activations for a gradient that nobody asks for.
-        return np.asarray(model.predict_on_batch(pixels))
-    return np.asarray(model(pixels, training=False))
+def _answers(model: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    import keras  # takes seconds
+
+    if keras.backend.backend() == "tensorflow":
+        return np.asarray(model(pixels, training=False))
+    # A plain call would keep all activations for a gradient that nobody asks for.
+    return np.asarray(model.predict_on_batch(pixels))
 
 
 def read_scores(path: Path) -> Scores:
