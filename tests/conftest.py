@@ -15,6 +15,7 @@ import pytest
 
 from edge_runtime.bundle.shipped import DEFAULT_BUNDLE
 from edge_runtime.images.phantom import phantom_jpeg
+from tests.zygote import Zygote
 
 ROOT = Path(__file__).parent.parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -76,12 +77,12 @@ def cxr_edge() -> Run:
     return run
 
 
+_zygote = Zygote()  # of this process of the test run
+
+
 def workbench(*arguments: object, timeout: int = 400) -> subprocess.CompletedProcess[str]:
     """`python -m …` from the checkout, as a user would."""
-    command = [sys.executable, "-m", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, timeout=timeout, check=False
-    )
+    return _zygote.run([str(argument) for argument in arguments], timeout)
 
 
 def made_once(

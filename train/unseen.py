@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,14 @@ from edge_runtime.errors import InvalidValueError
 from train.data.dataset import NORMAL
 from train.data.fields import Fields
 from train.data.table import read_table
-from train.evaluate.elsewhere import ELSEWHERE, Comparison, Elsewhere, markdown, measure_elsewhere
+from train.evaluate.elsewhere import (
+    ELSEWHERE,
+    Comparison,
+    Elsewhere,
+    markdown,
+    mean_over_sources,
+    measure_elsewhere,
+)
 from train.fit.many import add_many_arguments, fit_many
 from train.fit.training import add_training_arguments
 from train.recipe import Recipe, Share, load_recipe
@@ -152,19 +159,14 @@ def mean_auc(comparisons: Sequence[Comparison]) -> float:
     Raises:
         InvalidValueError: There is nothing to compare.
     """
-    by_source: dict[str, dict[str, list[float]]] = {}
-    for c in comparisons:
-        if c.against in (NORMAL, NORMAL + ELSEWHERE):
-            value = (c.adjusted_auc or c.auc).value
-            by_source.setdefault(c.source, {}).setdefault(c.view, []).append(value)
-    if not by_source:
+    found = [
+        (c.source, c.view, (c.adjusted_auc or c.auc).value)
+        for c in comparisons
+        if c.against in (NORMAL, NORMAL + ELSEWHERE)
+    ]
+    if not found:
         raise InvalidValueError("too few films of either kind to compare any")
-    return float(np.mean([_of_views(views) for views in by_source.values()]))
-
-
-def _of_views(values: Mapping[str, Sequence[float]]) -> float:
-    named = {view: found for view, found in values.items() if view} or values
-    return float(np.mean([np.mean(found) for found in named.values()]))
+    return mean_over_sources(found)
 
 
 def _page(unseen: Unseen) -> str:

@@ -43,7 +43,8 @@ def test_a_site_is_drawn_adapted_to_and_judged_on_others(table: Path, tmp_path: 
     assert len(result.draws) == 3 and result.films <= 120
     for draw in result.draws:
         assert draw.films == 60 and draw.before is not None and draw.after is not None
-        assert draw.after > draw.before + 0.3 and not draw.lost
+        # Whatever the shipped model knew before, more than half of what it lacked is learned.
+        assert 1 - draw.after < (1 - draw.before) / 2 and not draw.lost
     page = (tmp_path / "adaptation.md").read_text()
     assert "| believed |" in page and "0 of 3" in page
     flipped = run_adaptation(

@@ -5,8 +5,10 @@
 A pooled AUC mixes two questions: ill or well, and which hospital. So each source is a row of its
 own: its ill against its normal films, or, where it has no normal ones, against those of all other
 sources, within strata of what facts of the files tell. Then, for each population, how many films
-both call right at their own `balanced` point. Many rows are compared, and one in twenty of equal
-runs would seem to differ; several that point one way are more than each of them.
+both call right at their own `balanced` point. With --elsewhere, sources that both were trained
+without are compared too, on the pictures of `train elsewhere`, and their means as `train unseen`
+takes them. Many rows are compared, and one in twenty of equal runs would seem to differ; several
+that point one way are more than each of them.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ from edge_runtime.statistics.estimates import Estimate, PairedDifference
 from edge_runtime.statistics.metrics import Z_95, auc, auc_difference
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, read_bytes
+from train.data.fields import Fields
 from train.data.source import Source
 from train.data.table import Film, add_data_sets, read_table, shows_a_child
 from train.evaluate.adjusted import facts_of
+from train.evaluate.compare_elsewhere import ComparedElsewhere, compare_elsewhere
 from train.evaluate.elsewhere import ELSEWHERE
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_results
@@ -81,6 +85,7 @@ class Compared:
     b: str
     ranked: tuple[Ranked, ...]
     right: tuple[Right, ...]
+    elsewhere: ComparedElsewhere | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,11 +99,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the test split too, from scores that `evaluate --part test` has left in both",
     )
+    parser.add_argument(
+        "--elsewhere",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="a source that both were trained without; may be given several times",
+    )
+    parser.add_argument(
+        "--fields",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE.npz",
+        help="where the lungs are: cut lungs of --elsewhere are judged too, in whole films' frames",
+    )
     parser.add_argument("--output", type=Path, help="folder for compare.json and compare.md")
 
 
 def run(arguments: argparse.Namespace) -> int:
     compared = compare_runs(arguments.a, arguments.b, arguments.data, arguments.test)
+    if arguments.elsewhere:
+        runs = (open_run(arguments.a), open_run(arguments.b))
+        fields = Fields(arguments.fields)
+        found = compare_elsewhere(runs, arguments.data, arguments.elsewhere, fields)
+        compared = dataclasses.replace(compared, elsewhere=found)
     text = markdown(compared)
     if arguments.output:
         write_results(arguments.output, "compare", to_mapping(compared), text)
@@ -319,4 +344,24 @@ def markdown(compared: Compared) -> str:
         f"{r.b} ({r.b / r.films:.4f}) | {r.difference:+.0f} |"
         for r in compared.right
     ]
+    if compared.elsewhere:
+        lines += _elsewhere(compared.elsewhere)
     return "\n".join(lines) + "\n"
+
+
+def _elsewhere(found: ComparedElsewhere) -> Iterator[str]:
+    d = found.difference
+    yield from (
+        "",
+        f"Sources that both were trained without, {found.films} films. Mean over sources, by view "
+        f"where known: a {found.a:.4f}, b {found.b:.4f}, difference {d:+.4f} (patients drawn, "
+        f"p {d.p_value:.3f}).",
+        "",
+        "| source | view | finding | films | against | films | | a | b | difference | p |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    )
+    for row in sorted(found.pairs, key=lambda row: row.difference.high >= 0):
+        cells = [row.source, row.view or "any", row.finding, row.positives, row.against]
+        cells += [row.normals, "within" if row.within else "AUC", f"{row.a:.4f}", f"{row.b:.4f}"]
+        cells += [f"{row.difference:+.4f}", f"{row.difference.p_value:.3f}"]
+        yield "| " + " | ".join(map(str, cells)) + " |"

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from PIL import Image
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.film_facts import film_facts
+from edge_runtime.images.preprocess import InputSpec
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
@@ -136,25 +137,13 @@ def measure_elsewhere(
             the run.
     """
     finished = open_run(run_folder)
-    table = _as_told(finished, data)
+    table = as_told(finished, data)
     taught = {sample.patient for sample in finished.splits.train}
-    new = [f for f in table.films if f.sample.patient not in taught and f.part != "test"]
-    whole = [f for f in new if f.crop == "whole"]
+    whole, cut = new_films(table, taught)
     if not whole:
         raise InvalidValueError(f"{run_folder} learned from the patients of every film there")
-    source = Source.of(table)
-    pixels = source.pixels([f.sample for f in whole], finished.input, "reading")
-    contents = (read_bytes(table.root, film.sample) for film in whole)
-    facts = facts_of(contents, len(whole))
-    films = whole
-    cut = [f for f in new if f.crop != "whole"]
-    if fields is not None and len(fields) and cut:
-        judged = graft_judged(source, cut, whole, fields, finished.input)
-        films = [*whole, *(one.film for one in judged)]
-        pixels = np.concatenate([pixels, np.stack([one.pixels for one in judged])])
-        # They have no files of their own.
-        seen = [film_facts(0, Image.fromarray(one.pixels[:, :, 0])) for one in judged]
-        facts = np.concatenate([facts, [list(values.values()) for values in seen]])
+    films, pixels = prepared_films(Source.of(table), whole, cut, fields, finished.input)
+    facts = facts_of_films(table, whole, pixels)
     scores = disease_logits(finished, pixels)
     wanted = set(sources) or {f.source for f in films}
     result = Elsewhere(
@@ -174,7 +163,43 @@ def measure_elsewhere(
     return result
 
 
-def _as_told(finished: FinishedRun, data: Sequence[Path]) -> Table:
+def new_films(table: Table, taught: set[str]) -> tuple[list[Film], list[Film]]:
+    """Whole films and cut lungs of patients that taught nobody, without the data's test split."""
+    new = [f for f in table.films if f.sample.patient not in taught and f.part != "test"]
+    whole = [f for f in new if f.crop == "whole"]
+    return whole, [f for f in new if f.crop != "whole"]
+
+
+def prepared_films(
+    source: Source,
+    whole: Sequence[Film],
+    cut: Sequence[Film],
+    fields: Fields | None,
+    spec: InputSpec,
+) -> tuple[list[Film], NDArray[np.uint8]]:
+    """What a model is shown, whole films first, and its pixels (n, h, w, 1).
+
+    With fields, cut lungs follow in the frames of the whole films.
+    """
+    pixels = source.pixels([f.sample for f in whole], spec, "reading")
+    if fields is None or not len(fields) or not cut:
+        return list(whole), pixels
+    judged = graft_judged(source, cut, whole, fields, spec)
+    films = [*whole, *(one.film for one in judged)]
+    return films, np.concatenate([pixels, *(one.pixels[np.newaxis] for one in judged)])
+
+
+def facts_of_films(
+    table: Table, whole: Sequence[Film], pixels: NDArray[np.uint8]
+) -> NDArray[np.float64]:
+    """(n, facts) of the films of `prepared_films`: of grafts, which have no files, by pixels."""
+    contents = (read_bytes(table.root, film.sample) for film in whole)
+    facts = facts_of(contents, len(whole))
+    seen = [film_facts(0, Image.fromarray(one[:, :, 0])) for one in pixels[len(whole) :]]
+    return np.concatenate([facts, [list(values.values()) for values in seen]]) if seen else facts
+
+
+def as_told(finished: FinishedRun, data: Sequence[Path]) -> Table:
     """Films by the findings that tables state, which are finer than a recipe's.
 
     Where none is called normal there, what the recipe calls normal is.
@@ -195,16 +220,23 @@ def disease_logits(finished: FinishedRun, pixels: NDArray[np.uint8]) -> NDArray[
     return finished.disease(predict_logits(model, pixels))
 
 
-def _comparisons(
-    films: Sequence[Film],
-    scores: NDArray[np.float64],
-    facts: NDArray[np.float64],
-    others: Iterable[str],
-) -> Iterator[Comparison]:
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """Which films a comparison is of."""
+
+    source: str
+    view: str
+    finding: str
+    against: str
+    rows: NDArray[np.bool_]  # of all films
+    positive: NDArray[np.int64]  # of those
+
+
+def pairings(films: Sequence[Film], others: Iterable[str]) -> Iterator[Pairing]:
+    """Every finding of every source, and view, against films of each of the others."""
     sources = np.array([f.source for f in films])
     views = np.array([f.view for f in films])
     kinds = np.array([f.sample.kind for f in films])
-    patients = np.array([f.sample.patient for f in films])
     others = list(others)
     whole = np.array([f.crop == "whole" for f in films])
     for source in np.unique(sources):
@@ -224,21 +256,49 @@ def _comparisons(
                 pair = here & ((kinds == other) | (kinds == finding))
                 positive = (kinds[pair] == finding).astype(np.int64)
                 count = int(positive.sum())
-                if min(count, len(positive) - count) < _FEWEST:
-                    continue
-                people = patients[pair].tolist()
-                within = within_facts(positive, scores[pair], facts[pair], people)
-                yield Comparison(
-                    str(source),
-                    view,
-                    finding,
-                    other + borrowed,
-                    count,
-                    len(positive) - count,
-                    auc_interval(positive, scores[pair]),
-                    within.facts_auc if within else None,
-                    within.adjusted_auc if within else None,
-                )
+                if min(count, len(positive) - count) >= _FEWEST:
+                    yield Pairing(str(source), view, finding, other + borrowed, pair, positive)
+
+
+def _comparisons(
+    films: Sequence[Film],
+    scores: NDArray[np.float64],
+    facts: NDArray[np.float64],
+    others: Iterable[str],
+) -> Iterator[Comparison]:
+    patients = np.array([f.sample.patient for f in films])
+    for p in pairings(films, others):
+        found, positive = scores[p.rows], p.positive
+        within = within_facts(positive, found, facts[p.rows], patients[p.rows].tolist())
+        count = int(positive.sum())
+        yield Comparison(
+            p.source,
+            p.view,
+            p.finding,
+            p.against,
+            count,
+            len(positive) - count,
+            auc_interval(positive, found),
+            within.facts_auc if within else None,
+            within.adjusted_auc if within else None,
+        )
+
+
+def mean_over_sources(found: Iterable[tuple[str, str, float]]) -> float:
+    """The mean over sources of what their findings reach, by view where known.
+
+    Args:
+        found: Source, view ("" is any) and AUC of each comparison; not empty.
+    """
+    by_source: dict[str, dict[str, list[float]]] = {}
+    for source, view, value in found:
+        by_source.setdefault(source, {}).setdefault(view, []).append(value)
+    return float(np.mean([_of_views(views) for views in by_source.values()]))
+
+
+def _of_views(values: Mapping[str, Sequence[float]]) -> float:
+    named = {view: found for view, found in values.items() if view} or values
+    return float(np.mean([np.mean(found) for found in named.values()]))
 
 
 def _called(
