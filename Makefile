@@ -20,7 +20,7 @@ demo: $(VENV)/.runtime  ## screen drawn radiographs with the built-in model: pro
 
 # Three processes on two cores: many tests wait for a process or a socket.
 test: $(VENV)/.dev $(VENV)/.tflite-runtime  ## run all tests; what is missing here is skipped by name
-	$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile
+	$(BIN)/python -m pytest -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder
 
 workbench: $(VENV)/.workbench  ## install what trains, exports and measures, without running the tests
 	@echo "python -m train --help, python -m export --help and python -m benchmarks --help, after . $(BIN)/activate"
