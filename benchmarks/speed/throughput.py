@@ -16,7 +16,7 @@ import multiprocessing
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
@@ -225,5 +225,18 @@ def _markdown(result: Throughput) -> str:
         *(f"| {name} | {rate:.0f} | {ratio:.2f} |" for name, rate, ratio in rows),
         f"| ours: files to records | {result.ours:.0f} | 1.00 |",
         "",
+        *_left_to_gain(result),
     ]
     return "\n".join(lines)
+
+
+def _left_to_gain(result: Throughput) -> Iterator[str]:
+    """How far the fastest loop could be left behind at most: the same two steps, overlapping."""
+    loops = [peer for peer in result.peers if "loop" in peer.name]
+    if loops:
+        fastest = max(loops, key=lambda peer: peer.rate)
+        yield (
+            f"The limit is {result.limit / fastest.rate:.2f} times the fastest loop, "
+            f"{fastest.name}; ours is {fastest.ours_to_this.value:.2f} times it."
+        )
+        yield ""
