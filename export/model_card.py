@@ -223,7 +223,8 @@ def _elsewhere_lines(elsewhere: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in elsewhere["comparisons"]:
-        cells = [row["source"] + (f", {row['view']}" if row["view"] else ""), row["finding"]]
+        age = f"{row['age']} years" if row.get("age") else ""  # older measurements name none
+        cells = [", ".join(filter(None, (row["source"], row["view"], age))), row["finding"]]
         cells += [row["positives"], row["against"], row["normals"]]
         cells += [_told(row[key]) for key in ("auc", "facts_auc", "adjusted_auc")]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

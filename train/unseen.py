@@ -162,7 +162,7 @@ def mean_auc(comparisons: Sequence[Comparison]) -> float:
     found = [
         (c.source, c.view, (c.adjusted_auc or c.auc).value)
         for c in comparisons
-        if c.against in (NORMAL, NORMAL + ELSEWHERE)
+        if not c.age and c.against in (NORMAL, NORMAL + ELSEWHERE)
     ]
     if not found:
         raise InvalidValueError("too few films of either kind to compare any")

@@ -134,7 +134,7 @@ def compare_elsewhere(
     patients = np.array([f.sample.patient for f in films])
     tasks = []
     for pairing in pairings(films, [NORMAL]):
-        if pairing.source in sources:
+        if pairing.source in sources and not pairing.age:
             rows = np.flatnonzero(pairing.rows)
             told = cross_validated_scores(pairing.positive, facts[rows], patients[rows].tolist())
             strata = None if told is None else strata_of(told, pairing.positive)

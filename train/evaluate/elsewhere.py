@@ -2,12 +2,12 @@
 
     python -m train elsewhere runs/hospitals --data hospitals.csv --output build/elsewhere
 
-For each source, and each view where there are two: the AUC of every finding against normal films,
-the AUC of the film's facts alone (fitted on other patients), and the AUC within strata of these
-(`adjusted`), which is the one to believe where facts tell the label. Of the normal films, how many
-each operating point calls pneumonia. Films whose patients the run learned from are left out and
-counted; so are lungs that were cut out, which nobody screens: with --fields they are judged in
-the frames of whole films that are new to the run as well.
+For each source, each view where there are two, and each age where it is known: the AUC of every
+finding against normal films, the AUC of the film's facts alone (fitted on other patients), and the
+AUC within strata of these (`adjusted`), which is the one to believe where facts tell the label. Of
+the normal films, how many each operating point calls pneumonia. Films whose patients the run
+learned from are left out and counted; so are lungs that were cut out, which nobody screens: with
+--fields they are judged in the frames of whole films that are new to the run as well.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.images.film_facts import film_facts
 from edge_runtime.images.preprocess import InputSpec
+from edge_runtime.judge.population import ADULT
 from edge_runtime.statistics.estimates import Estimate
 from edge_runtime.statistics.metrics import auc_interval, proportion
 from edge_runtime.statistics.odds import probabilities
@@ -41,6 +43,8 @@ from train.run.scores import predict_logits
 
 SCHEMA = "cxr-edge/elsewhere/1"
 _FEWEST = 20  # of either kind, for an AUC
+# Children and, as is usual for pneumonia, the old by themselves.
+_AGES = {"under 18": (0, ADULT), "18 to 64": (ADULT, 65), "65 or more": (65, math.inf)}
 ELSEWHERE = " elsewhere"  # added to what a source without normal films is compared with
 
 
@@ -57,6 +61,7 @@ class Comparison:
     auc: Estimate
     facts_auc: Estimate | None  # of the film's facts alone; None where they cannot be fitted
     adjusted_auc: Estimate | None
+    age: str = ""  # of the patients; "" is any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,12 +235,14 @@ class Pairing:
     against: str
     rows: NDArray[np.bool_]  # of all films
     positive: NDArray[np.int64]  # of those
+    age: str = ""
 
 
 def pairings(films: Sequence[Film], others: Iterable[str]) -> Iterator[Pairing]:
-    """Every finding of every source, and view, against films of each of the others."""
+    """Every finding of every source, and view, and age, against films of each of the others."""
     sources = np.array([f.source for f in films])
     views = np.array([f.view for f in films])
+    ages = np.array([math.nan if f.age is None else f.age for f in films])
     kinds = np.array([f.sample.kind for f in films])
     others = list(others)
     whole = np.array([f.crop == "whole" for f in films])
@@ -247,8 +254,16 @@ def pairings(films: Sequence[Film], others: Iterable[str]) -> Iterator[Pairing]:
             inside |= whole & (kinds == NORMAL)
             borrowed = ELSEWHERE
         named = [str(v) for v in np.unique(views[inside]) if v]
-        for view in ["", *(named if len(named) > 1 and not borrowed else [])]:
-            here = inside & (views == view) if view else inside
+        parts = [("", "", inside)]
+        if len(named) > 1 and not borrowed:
+            parts += [(view, "", inside & (views == view)) for view in named]
+        if not borrowed:
+            of_age = {
+                age: inside & (ages >= low) & (ages < high) for age, (low, high) in _AGES.items()
+            }
+            if sum(here.any() for here in of_age.values()) > 1:
+                parts += [("", age, here) for age, here in of_age.items()]
+        for view, age, here in parts:
             findings = [str(k) for k in np.unique(kinds[here]) if k != NORMAL]
             for finding, other in itertools.product(findings, others):
                 if finding == other or (finding in others and other != NORMAL):
@@ -257,7 +272,8 @@ def pairings(films: Sequence[Film], others: Iterable[str]) -> Iterator[Pairing]:
                 positive = (kinds[pair] == finding).astype(np.int64)
                 count = int(positive.sum())
                 if min(count, len(positive) - count) >= _FEWEST:
-                    yield Pairing(str(source), view, finding, other + borrowed, pair, positive)
+                    against = other + borrowed
+                    yield Pairing(str(source), view, finding, against, pair, positive, age)
 
 
 def _comparisons(
@@ -281,6 +297,7 @@ def _comparisons(
             auc_interval(positive, found),
             within.facts_auc if within else None,
             within.adjusted_auc if within else None,
+            p.age,
         )
 
 
@@ -323,12 +340,13 @@ def markdown(result: Elsewhere) -> str:
         f"({result.left_out} left out). AUC with DeLong, adjusted AUC with patient bootstrap 95 % "
         "intervals. Where facts of the film alone tell the label, believe the adjusted one.",
         "",
-        "| source | view | finding | films | against | films | AUC | film facts alone | "
+        "| source | view | age | finding | films | against | films | AUC | film facts alone | "
         "adjusted AUC |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for c in result.comparisons:
-        cells = [c.source, c.view or "any", c.finding, c.positives, c.against, c.normals]
+        cells = [c.source, c.view or "any", c.age or "any", c.finding]
+        cells += [c.positives, c.against, c.normals]
         cells.append(f"{c.auc:.3f}")
         cells += ["" if e is None else f"{e:.3f}" for e in (c.facts_auc, c.adjusted_auc)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")

@@ -25,15 +25,14 @@ from train.unseen import mean_auc
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("films")
-    rows = ["path,finding,patient,source,view"]
+    rows = ["path,finding,patient,source,view,age"]
     for source, views in (("ward", ("AP", "PA")), ("clinic", ("AP",)), ("known", ("PA",))):
         for i in range(100):
             finding = ("normal", "opacity")[i // 2 % 2]
             picture = phantom_jpeg(5000 + i, finding != "normal", 90, 100 + i % 9)
             (folder / f"{source}{i}.jpeg").write_bytes(picture)
-            rows.append(
-                f"{source}{i}.jpeg,{finding},{source}-{i // 2},{source},{views[i % len(views)]}"
-            )
+            view = views[i % len(views)]
+            rows.append(f"{source}{i}.jpeg,{finding},{source}-{i // 2},{source},{view},{i}")
     (folder / "films.csv").write_text("\n".join(rows))
     return folder / "films.csv"
 
@@ -47,6 +46,7 @@ def test_a_run_against_itself_is_what_elsewhere_says(
     assert found.films == 200
     assert found.a == found.b == pytest.approx(mean_auc(told.comparisons))
     assert (found.difference.difference, found.difference.p_value) == (0, 1)
+    told = dataclasses.replace(told, comparisons=[c for c in told.comparisons if not c.age])
     plain = {(p.source, p.view): p.a for p in found.pairs if not p.within}
     within = {(p.source, p.view): p.a for p in found.pairs if p.within}
     assert plain == {(c.source, c.view): pytest.approx(c.auc.value) for c in told.comparisons}

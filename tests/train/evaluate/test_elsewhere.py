@@ -66,17 +66,19 @@ def test_strata_without_both_classes_are_refused() -> None:
 
 
 def test_a_run_elsewhere(smoke_run: Path, tmp_path: Path) -> None:
-    rows = ["path,finding,patient,source,view,crop"]
+    rows = ["path,finding,patient,source,view,crop,age"]
     for source, views in (("ward", ("AP", "PA")), ("clinic", ("AP",))):
         (tmp_path / source).mkdir()
         for i in range(100):
             finding = ("normal", "opacity")[i // 2 % 2]
             picture = phantom_jpeg(5000 + i, finding != "normal", 90, 100 + i % 9)
             (tmp_path / source / f"{i}.jpeg").write_bytes(picture)
+            # The clinic's patients are 10, 50 and, too few to say anything, 70 years old.
+            age = "" if source == "ward" else (10, 50)[i % 2] if i < 90 else 70
             rows.append(
-                f"{source}/{i}.jpeg,{finding},{source}{i},{source},{views[i % len(views)]},"
+                f"{source}/{i}.jpeg,{finding},{source}{i},{source},{views[i % len(views)]},,{age}"
             )
-    rows.append("ward/0.jpeg,normal,x,ward,AP,lungs".replace("ward/0", "clinic/cut"))
+    rows.append("clinic/cut.jpeg,normal,x,ward,AP,lungs,")
     (tmp_path / "clinic" / "cut.jpeg").write_bytes(phantom_jpeg(1, True, 90, 100))
     table = tmp_path / "films.csv"
     table.write_text("\n".join(rows))
@@ -84,13 +86,16 @@ def test_a_run_elsewhere(smoke_run: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "out" / "elsewhere.json").read_text())
     assert (found["films"], found["left_out"]) == (200, 1)
-    groups = [(c["source"], c["view"], c["positives"]) for c in found["comparisons"]]
-    assert groups == [("clinic", "", 50), ("ward", "", 50), ("ward", "AP", 25), ("ward", "PA", 25)]
+    groups = [(c["source"], c["view"], c["age"], c["positives"]) for c in found["comparisons"]]
+    assert groups == [
+        ("clinic", "", "", 50), ("clinic", "", "under 18", 22), ("clinic", "", "18 to 64", 22),
+        ("ward", "", "", 50), ("ward", "AP", "", 25), ("ward", "PA", "", 25),
+    ]  # fmt: skip
     for c in found["comparisons"]:
         assert c["auc"]["value"] > 0.9 and c["adjusted_auc"]["value"] > 0.85
     called = {(c["source"], c["finding"], c["point"]): c for c in found["called"]}
     assert called["ward", "opacity", "balanced"]["share"]["value"] > 0.5
-    assert "| clinic | any | opacity | 50 | normal | 50 |" in done.stdout
+    assert "| clinic | any | any | opacity | 50 | normal | 50 |" in done.stdout
 
 
 def test_patients_are_told_as_in_training(smoke_run: Path, tmp_path: Path) -> None:
