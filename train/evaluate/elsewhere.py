@@ -345,8 +345,8 @@ def markdown(result: Elsewhere) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for c in result.comparisons:
-        cells = [c.source, c.view or "any", c.age or "any", c.finding]
-        cells += [c.positives, c.against, c.normals]
+        told = (c.source, c.view or "any", c.age or "any", c.finding)
+        cells: list[object] = [*told, c.positives, c.against, c.normals]
         cells.append(f"{c.auc:.3f}")
         cells += ["" if e is None else f"{e:.3f}" for e in (c.facts_auc, c.adjusted_auc)]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
