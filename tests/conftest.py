@@ -30,12 +30,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     `make test` asks xdist for --no-loadscope-reorder; else it takes files of many tests first,
     which are the quick ones.
     """
-    workbench = [Path(__file__).parent / name for name in ("train", "export", "benchmarks")]
+    folders = [Path(__file__).parent / name for name in ("train", "export", "benchmarks")]
 
     def turn(item: pytest.Item) -> int:
         if item.path.name in _LONG:
             return 0
-        return 1 if any(item.path.is_relative_to(folder) for folder in workbench) else 2
+        return 1 if any(item.path.is_relative_to(folder) for folder in folders) else 2
 
     items.sort(key=turn)
 

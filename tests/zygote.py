@@ -3,7 +3,9 @@
 Importing TensorFlow takes 5 s of a processor, and some eighty commands of the tests need it. So one
 process imports it and forks for each of them: the child is what `python -m` would be, with its own
 arguments, standard output and standard error, but for the time that the imports take. Nothing of
-TensorFlow has been used before the fork, only imported.
+TensorFlow has been used before the fork, only imported. What it and Keras read of the environment
+when they are imported (TF_…, KERAS_BACKEND) is this process' for all commands: a test of such a
+variable starts a process of its own.
 """
 
 from __future__ import annotations

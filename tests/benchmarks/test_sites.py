@@ -18,7 +18,10 @@ from edge_runtime.images.phantom import draw_film
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Films of which the ill have a bright square on the right, the others on the left."""
+    """Films of which the ill have a bright square on the left, the others on the right.
+
+    The other way round the shipped models know half of it already, and have less to gain.
+    """
     folder = tmp_path_factory.mktemp("sites")
     with open(folder / "films.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -26,7 +29,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(120):
             pixels = np.asarray(draw_film(i, False), np.float64).copy()
             height, width = pixels.shape
-            left = width * 5 // 8 if i % 2 else width // 8
+            left = width // 8 if i % 2 else width * 5 // 8
             pixels[height // 2 : height * 3 // 4, left : left + width // 4] += 70
             buffer = io.BytesIO()
             Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(buffer, "JPEG")
@@ -43,10 +46,7 @@ def test_a_site_is_drawn_adapted_to_and_judged_on_others(table: Path, tmp_path: 
     assert len(result.draws) == 3 and result.films <= 120
     for draw in result.draws:
         assert draw.films == 60 and draw.before is not None and draw.after is not None
-        assert draw.after > draw.before and not draw.lost
-    # How much a draw gains depends on the model that ships, and on the draw: 0.06 to 0.20.
-    gains = [draw.after - draw.before for draw in result.draws if draw.after and draw.before]
-    assert sum(gains) / len(gains) > 0.1
+        assert draw.after > draw.before + 0.3 and not draw.lost
     page = (tmp_path / "adaptation.md").read_text()
     assert "| believed |" in page and "0 of 3" in page
     flipped = run_adaptation(
