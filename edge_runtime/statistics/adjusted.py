@@ -128,6 +128,11 @@ def adjusted_auc_difference(
         _draws(positive, strata, patients, resamples, seed),
         len(positive),
     )
+    return bootstrap_difference(found, values)
+
+
+def bootstrap_difference(found: float, values: Sequence[float]) -> PairedDifference:
+    """A paired difference, of all films and of each draw: percentile interval, normal p-value."""
     low, high = np.percentile(values, [2.5, 97.5])
     error = float(np.std(values))
     p_value = math.erfc(abs(found) / error / math.sqrt(2)) if error > 0 else 1.0

@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from train.data.table import add_data_sets
+from train.data.table import add_data_sets, add_fields
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "example: python -m train audit --data chest_xray --output build/audit"
     add_data_sets(parser, required=True)
-    parser.add_argument(
-        "--fields", type=Path, action="append", default=[], metavar="FILE.npz",
-        help="where the lungs are: the page then shows cut lungs grafted into whole films",
-    )  # fmt: skip
+    add_fields(
+        parser, "where the lungs are: the page then shows cut lungs grafted into whole films"
+    )
     parser.add_argument(
         "--run", dest="runs", type=Path, action="append", default=[], metavar="RUN",
         help="a finished run: what do its features tell of normal films beside disease? "

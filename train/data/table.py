@@ -99,6 +99,13 @@ def add_data_sets(parser: argparse.ArgumentParser, required: bool = False) -> No
     )
 
 
+def add_fields(parser: argparse.ArgumentParser, told: str, option: str = "--fields") -> None:
+    """Files of lung fields, given several times: `arguments.fields` is a list of paths."""
+    parser.add_argument(
+        option, type=Path, action="append", default=[], metavar="FILE.npz", help=told
+    )
+
+
 def read_table(
     data: Sequence[Path], findings: Mapping[str, str] | None = None, patient_pattern: str = ""
 ) -> Table:

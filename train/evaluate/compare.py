@@ -25,21 +25,20 @@ from numpy.typing import ArrayLike, NDArray
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.adjusted import (
-    adjusted_auc,
-    adjusted_auc_difference,
     cross_validated_scores,
     strata_of,
 )
-from edge_runtime.statistics.estimates import Estimate, PairedDifference
-from edge_runtime.statistics.metrics import Z_95, auc, auc_difference
+from edge_runtime.statistics.estimates import Estimate
+from edge_runtime.statistics.metrics import Z_95
 from edge_runtime.statistics.odds import probabilities
 from train.data.dataset import NORMAL, read_bytes
 from train.data.fields import Fields
 from train.data.source import Source
-from train.data.table import Film, add_data_sets, read_table, shows_a_child
+from train.data.table import Film, add_data_sets, add_fields, read_table, shows_a_child
 from train.evaluate.adjusted import facts_of
-from train.evaluate.compare_elsewhere import ComparedElsewhere, compare_elsewhere
+from train.evaluate.compare_elsewhere import ComparedElsewhere, compare_elsewhere, refuse_known
 from train.evaluate.elsewhere import ELSEWHERE
+from train.evaluate.ranked import RankedByBoth, ranked_plainly, ranked_within
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_results
 from train.run.scores import Scores, read_scores
@@ -51,17 +50,11 @@ _TEST = "evaluation-test"  # where `evaluate --part test` has left its scores
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranked:
+class Ranked(RankedByBoth):
     """How both rank some films."""
 
     part: str  # validation | corrupted | test
     source: str
-    positives: int
-    normals: int
-    a: float  # AUC, within strata of file facts where `within`
-    b: float
-    difference: PairedDifference  # of b minus a
-    within: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,24 +99,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="a source that both were trained without; may be given several times",
     )
-    parser.add_argument(
-        "--fields",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.npz",
-        help="where the lungs are: cut lungs of --elsewhere are judged too, in whole films' frames",
+    add_fields(
+        parser,
+        "where the lungs are: cut lungs of --elsewhere are judged too, in whole films' frames",
     )
     parser.add_argument("--output", type=Path, help="folder for compare.json and compare.md")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    compared = compare_runs(arguments.a, arguments.b, arguments.data, arguments.test)
-    if arguments.elsewhere:
-        runs = (open_run(arguments.a), open_run(arguments.b))
-        fields = Fields(arguments.fields)
-        found = compare_elsewhere(runs, arguments.data, arguments.elsewhere, fields)
-        compared = dataclasses.replace(compared, elsewhere=found)
+    compared = compare_runs(
+        arguments.a,
+        arguments.b,
+        arguments.data,
+        arguments.test,
+        arguments.elsewhere,
+        Fields(arguments.fields),
+    )
     text = markdown(compared)
     if arguments.output:
         write_results(arguments.output, "compare", to_mapping(compared), text)
@@ -132,7 +123,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> Compared:
+def compare_runs(
+    a: Path,
+    b: Path,
+    data: Sequence[Path],
+    test: bool = False,
+    elsewhere: Sequence[str] = (),
+    fields: Fields | None = None,
+) -> Compared:
     """Compare what both runs say of validation films that neither learned from.
 
     Args:
@@ -140,10 +138,12 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
         b: Another one.
         data: Data sets with the films, as for `fit`.
         test: The test split too; both must have been evaluated on it.
+        elsewhere: Sources that both were trained without, to compare on as well.
+        fields: Where the lungs are; without them no cut lungs of those are judged.
 
     Raises:
-        InvalidValueError: Not a finished run, other labels, films that are not in the data, or
-            none that both were validated on.
+        InvalidValueError: Not a finished run, other labels, films that are not in the data, none
+            that both were validated on, or a source in `elsewhere` that a run knows.
     """
     runs = (open_run(a), open_run(b))
     if runs[0].labels != runs[1].labels:
@@ -153,6 +153,7 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
     source = Source.of(table)
     points = [_balanced(run, source) for run in runs]
     taught = {sample.patient for run in runs for sample in run.splits.train}
+    refuse_known(table, taught, elsewhere)  # before the work begins
     ranked: list[Ranked] = []
     judged: list[_Judged] = []
     for part, scores in list(_parts(runs, test)):  # a file that is missing is said at once
@@ -173,7 +174,8 @@ def compare_runs(a: Path, b: Path, data: Sequence[Path], test: bool = False) -> 
         )
     names = [f"{r.recipe.name}, seed {r.recipe.seed} ({r.folder})" for r in runs]
     right = _right(judged, points)
-    return Compared(SCHEMA, names[0], names[1], tuple(ranked), tuple(right))
+    there = compare_elsewhere(runs, data, elsewhere, fields) if elsewhere else None
+    return Compared(SCHEMA, names[0], names[1], tuple(ranked), tuple(right), there)
 
 
 def _parts(
@@ -230,28 +232,16 @@ def _ranked(
         ill = int(positive[here].sum())
         if min(ill, int(here.sum()) - ill) < _FEWEST:
             continue
-        truth, a, b = positive[here], logits[0, here], logits[1, here]
+        truth, scores = positive[here], logits[:, here]
         if name == "all" or not borrowed:
-            found = auc_difference(truth, a, b)
-            sizes = (ill, len(truth) - ill)
-            yield Ranked(part, label, *sizes, auc(truth, a), auc(truth, b), found, False)
+            yield Ranked(**vars(ranked_plainly(truth, scores)), part=part, source=label)
         if facts is None or name == "all":
             continue
         people = patients[here].tolist()
         told = cross_validated_scores(truth, facts[here], people)
-        if told is None:
-            continue
-        strata = strata_of(told, truth)
-        yield Ranked(
-            part,
-            label,
-            ill,
-            len(truth) - ill,
-            adjusted_auc(truth, a, strata),
-            adjusted_auc(truth, b, strata),
-            adjusted_auc_difference(truth, a, b, strata, people),
-            True,
-        )
+        if told is not None:
+            found = ranked_within(truth, scores, strata_of(told, truth), people)
+            yield Ranked(**vars(found), part=part, source=label)
 
 
 def _balanced(run: FinishedRun, source: Source) -> dict[str, tuple[float, float]]:
@@ -329,10 +319,8 @@ def markdown(compared: Compared) -> str:
         "| part | source | ill | normal | | a | b | difference | p |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in sorted(compared.ranked, key=lambda row: row.difference.high >= 0):
-        cells = [row.part, row.source, row.positives, row.normals]
-        cells += ["within" if row.within else "AUC", f"{row.a:.4f}", f"{row.b:.4f}"]
-        cells += [f"{row.difference:+.4f}", f"{row.difference.p_value:.3f}"]
+    for row in sorted(compared.ranked, key=lambda row: not row.is_worse):
+        cells = [row.part, row.source, row.positives, row.normals, *row.cells]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     lines += [
         "",
@@ -360,8 +348,7 @@ def _elsewhere(found: ComparedElsewhere) -> Iterator[str]:
         "| source | view | finding | films | against | films | | a | b | difference | p |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     )
-    for row in sorted(found.pairs, key=lambda row: row.difference.high >= 0):
+    for row in sorted(found.pairs, key=lambda row: not row.is_worse):
         cells = [row.source, row.view or "any", row.finding, row.positives, row.against]
-        cells += [row.normals, "within" if row.within else "AUC", f"{row.a:.4f}", f"{row.b:.4f}"]
-        cells += [f"{row.difference:+.4f}", f"{row.difference.p_value:.3f}"]
+        cells += [row.normals, *row.cells]
         yield "| " + " | ".join(map(str, cells)) + " |"

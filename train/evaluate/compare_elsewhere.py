@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,16 @@ from tqdm import tqdm
 from edge_runtime.errors import InvalidValueError
 from edge_runtime.statistics.adjusted import (
     adjusted_auc,
-    adjusted_auc_difference,
+    bootstrap_difference,
     cross_validated_scores,
     strata_of,
 )
 from edge_runtime.statistics.estimates import PairedDifference
-from edge_runtime.statistics.metrics import auc, auc_difference
+from edge_runtime.statistics.metrics import auc
 from train.data.dataset import NORMAL
 from train.data.fields import Fields
 from train.data.source import Source
+from train.data.table import Table
 from train.evaluate.elsewhere import (
     Pairing,
     as_told,
@@ -35,25 +36,20 @@ from train.evaluate.elsewhere import (
     pairings,
     prepared_films,
 )
+from train.evaluate.ranked import RankedByBoth, ranked_plainly, ranked_within
 from train.run.finished import FinishedRun
 
 _RESAMPLES = 500
 
 
 @dataclasses.dataclass(frozen=True)
-class Paired:
+class Paired(RankedByBoth):
     """One finding against normal films of one source (and view), ranked by both."""
 
     source: str
     view: str  # "" is any
     finding: str
     against: str
-    positives: int
-    normals: int
-    a: float  # AUC, within strata of file facts where `within`
-    b: float
-    difference: PairedDifference  # of b minus a
-    within: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +67,11 @@ class _Task:
 
     pairing: Pairing
     rows: NDArray[np.int64]  # of all films
-    positive: NDArray[np.int64]
     strata: NDArray[np.int64] | None
 
     def auc(self, scores: NDArray[np.float64], chosen: NDArray[np.int64]) -> float:
         """Of some of its films, as often as they are named; NaN without either class."""
-        positive = self.positive[chosen]
+        positive = self.pairing.positive[chosen]
         if not 0 < positive.sum() < len(positive):
             return math.nan
         if self.strata is None:
@@ -106,15 +101,7 @@ def compare_elsewhere(
     """
     table = as_told(runs[0], data)
     taught = {sample.patient for run in runs for sample in run.splits.train}
-    for name in sources:
-        of_source = [f.sample.patient for f in table.films if f.source == name]
-        if not of_source:
-            raise InvalidValueError(f"no films of {name} in the data")
-        if learned := sum(patient in taught for patient in of_source):
-            raise InvalidValueError(
-                f"{learned} films of {name} are of patients whom a run learned from: compare on "
-                "sources that both were trained without"
-            )
+    refuse_known(table, taught, sources)
     whole, cut = new_films(table, taught)
     source = Source.of(table)
     judged = [prepared_films(source, whole, cut, fields, run.input) for run in runs]
@@ -138,29 +125,41 @@ def compare_elsewhere(
             rows = np.flatnonzero(pairing.rows)
             told = cross_validated_scores(pairing.positive, facts[rows], patients[rows].tolist())
             strata = None if told is None else strata_of(told, pairing.positive)
-            tasks.append(_Task(pairing, rows, pairing.positive, strata))
+            tasks.append(_Task(pairing, rows, strata))
     if not tasks:
         raise InvalidValueError("too few films of either kind to compare any")
     means, difference = _mean_difference(tasks, scores, patients)
-    pairs = [_paired(task, scores, patients) for task in tasks]
+    pairs = tuple(pair for task in tasks for pair in _paired(task, scores, patients))
     count = sum(f.source in sources for f in films)
-    return ComparedElsewhere(count, *means, difference, tuple(p for both in pairs for p in both))
+    return ComparedElsewhere(count, *means, difference, pairs)
 
 
-def _paired(task: _Task, scores: NDArray[np.float64], patients: NDArray[np.str_]) -> list[Paired]:
+def refuse_known(table: Table, taught: set[str], sources: Sequence[str]) -> None:
+    """Raise InvalidValueError for a source without films, or with patients who taught a run."""
+    for name in sources:
+        of_source = [f.sample.patient for f in table.films if f.source == name]
+        if not of_source:
+            raise InvalidValueError(f"no films of {name} in the data")
+        if learned := sum(patient in taught for patient in of_source):
+            raise InvalidValueError(
+                f"{learned} films of {name} are of patients whom a run learned from: compare on "
+                "sources that both were trained without"
+            )
+
+
+def _paired(
+    task: _Task, scores: NDArray[np.float64], patients: NDArray[np.str_]
+) -> Iterator[Paired]:
     """Plain, and within strata where the facts of the films can be fitted."""
-    p, rows, positive = task.pairing, task.rows, task.positive
-    ill = int(positive.sum())
-    named = (p.source, p.view, p.finding, p.against, ill, len(positive) - ill)
-    a, b = scores[:, rows]
-    plain = auc_difference(positive, a, b)
-    found = [Paired(*named, auc(positive, a), auc(positive, b), plain, False)]
+    p, of_both = task.pairing, scores[:, task.rows]
+    found = [ranked_plainly(p.positive, of_both)]
     if task.strata is not None:
-        people = patients[rows].tolist()
-        within = adjusted_auc_difference(positive, a, b, task.strata, people)
-        a_within, b_within = (adjusted_auc(positive, each, task.strata) for each in (a, b))
-        found.append(Paired(*named, a_within, b_within, within, True))
-    return found
+        people = patients[task.rows].tolist()
+        found.append(ranked_within(p.positive, of_both, task.strata, people))
+    for ranks in found:
+        yield Paired(
+            **vars(ranks), source=p.source, view=p.view, finding=p.finding, against=p.against
+        )
 
 
 def _mean_difference(
@@ -190,9 +189,5 @@ def _mean_difference(
             values.append(float(drawn[1] - drawn[0]))
     if len(values) < _RESAMPLES / 2:
         raise InvalidValueError("too few patients of either kind to compare the means of")
-    found = float(everyone[1] - everyone[0])
-    low, high = np.percentile(values, [2.5, 97.5])
-    error = float(np.std(values))
-    p_value = math.erfc(abs(found) / error / math.sqrt(2)) if error > 0 else 1.0
     a, b = everyone.tolist()
-    return (a, b), PairedDifference(found, float(low), float(high), p_value)
+    return (a, b), bootstrap_difference(b - a, values)

@@ -35,7 +35,7 @@ from train.data.dataset import NORMAL, read_bytes
 from train.data.fields import Fields
 from train.data.judged import graft_judged
 from train.data.source import Source
-from train.data.table import Film, Table, add_data_sets, read_table
+from train.data.table import Film, Table, add_data_sets, add_fields, read_table
 from train.evaluate.adjusted import facts_of, within_facts
 from train.run.finished import FinishedRun, open_run
 from train.run.folder import write_results
@@ -90,14 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("run_folder", metavar="run", type=Path, help="run folder")
     add_data_sets(parser, required=True)
-    parser.add_argument(
-        "--fields",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.npz",
-        help="where the lungs are: cut lungs are grafted into whole films and judged too",
-    )
+    add_fields(parser, "where the lungs are: cut lungs are grafted into whole films and judged too")
     parser.add_argument(
         "--against",
         action="append",

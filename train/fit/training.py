@@ -7,28 +7,20 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from train.data.table import add_data_sets
+from train.data.table import add_data_sets, add_fields
 from train.fit.track import TOOLS
 
 
 def add_mixture_arguments(parser: argparse.ArgumentParser) -> None:
     """What decides what is learned from: films, their lungs, changes of the recipe."""
     add_data_sets(parser)
-    parser.add_argument(
-        "--fields",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.npz",
-        help="where the lungs are, for recipes that graft them; may be given several times",
+    add_fields(
+        parser, "where the lungs are, for recipes that graft them; may be given several times"
     )
-    parser.add_argument(
+    add_fields(
+        parser,
+        "each lung's own field, for recipes that teach the map where evidence may lie",
         "--sides",
-        type=Path,
-        action="append",
-        default=[],
-        metavar="FILE.npz",
-        help="each lung's own field, for recipes that teach the map where evidence may lie",
     )
     parser.add_argument("--seed", type=int, help="instead of the recipe's")
     parser.add_argument(
