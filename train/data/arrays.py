@@ -104,8 +104,10 @@ class Arrays:
         mixture = None
         if recipe.data.mix:
             films = [source.films[sample.path] for sample in split.train]
-            policy = recipe.augmentation
-            mixture = Mixture(train, films, Fields(fields), recipe.data.mix, policy, Fields(sides))
+            mixture = Mixture(
+                train, films, Fields(fields), recipe.data.mix, recipe.augmentation, Fields(sides),
+                recipe.data.balance_views,
+            )  # fmt: skip
         positive = _positive(recipe, split)
         return Arrays(train, target, weight, validation, corrupted, positive, digest, mixture)
 

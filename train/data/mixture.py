@@ -55,6 +55,7 @@ class Mixture:
         shares: Sequence[Share],
         policy: Augmentation,
         sides: Fields | None = None,
+        balance_views: bool = False,
     ) -> None:
         """Nothing is copied.
 
@@ -65,6 +66,7 @@ class Mixture:
             shares: What a batch is made of.
             policy: Of the augmentation, grafts among it.
             sides: Each lung's own hull, where it is known; of cut lungs it is what was cut.
+            balance_views: Each view of a finding with the same chance, however many films it has.
 
         Raises:
             InvalidValueError: A share has no films.
@@ -83,6 +85,7 @@ class Mixture:
         self._hosts_of = {s: self._hosts[sources == s] for s in np.unique(sources)}
         every = np.array([f.source if f.crop == "whole" else "" for f in films])
         self._whole_of = [np.flatnonzero(every == s) for s in np.unique(every) if s]
+        self._balance_views = balance_views
         self._groups = [(self._by_label(share), share.images) for share in shares]
 
     @property
@@ -92,13 +95,16 @@ class Mixture:
     def draw(self, rng: np.random.Generator) -> list[int]:
         """The films of a batch: of each share as many as it says.
 
-        Half of them normal where the share has both, and each kind of disease with the same chance.
+        Half of them normal where the share has both, each kind of disease with the same chance, and
+        each of a kind's views, if they are to be balanced.
         """
-        return [
-            int(_any_of(_any_of(_any_of(labels, rng), rng), rng))
-            for labels, images in self._groups
-            for _ in range(images)
-        ]
+        drawn = []
+        for labels, images in self._groups:
+            for _ in range(images):
+                views = _any_of(_any_of(labels, rng), rng)
+                films = views[0] if len(views) == 1 else _any_of(views, rng)
+                drawn.append(int(_any_of(films, rng)))
+        return drawn
 
     def batch(self, key: tuple[int, int, int]) -> tuple[list[int], list[Rendered]]:
         """The places of a batch's films, and what becomes of them; `key` is seed, epoch, batch."""
@@ -173,17 +179,24 @@ class Mixture:
             )
         return self._movable[index]
 
-    def _by_label(self, share: Share) -> list[list[NDArray[np.intp]]]:
-        """The films of a share: [[normal], [each kind of disease]], without empty ones."""
+    def _by_label(self, share: Share) -> list[list[list[NDArray[np.intp]]]]:
+        """The films of a share: [[normal], [each kind of disease]], each by view, none empty."""
         kinds: dict[str, list[int]] = {}
         for i, film in enumerate(self.films):
             if film.source in share.sources:
                 kinds.setdefault(film.sample.kind, []).append(i)
         if not kinds:
             raise InvalidValueError(f"data.mix: no films of {', '.join(share.sources)}")
-        normal = [np.array(kinds[k], np.intp) for k in sorted(kinds) if k == NORMAL]
-        disease = [np.array(kinds[k], np.intp) for k in sorted(kinds) if k != NORMAL]
+        normal = [self._by_view(kinds[k]) for k in sorted(kinds) if k == NORMAL]
+        disease = [self._by_view(kinds[k]) for k in sorted(kinds) if k != NORMAL]
         return [label for label in (normal, disease) if label]
+
+    def _by_view(self, films: list[int]) -> list[NDArray[np.intp]]:
+        every = np.array(films, np.intp)
+        if not self._balance_views:
+            return [every]
+        views = np.array([self.films[i].view for i in films])
+        return [every[views == view] for view in np.unique(views)]
 
 
 def _any_of(choices: Sequence[Any] | NDArray[np.intp], rng: np.random.Generator) -> Any:

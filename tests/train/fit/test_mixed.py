@@ -70,6 +70,31 @@ def test_a_batch_has_its_shares_and_kinds_have_the_same_chance(fields: Path) -> 
     assert 0.46 < sick < 0.54  # a quarter of the films, half of what is drawn
 
 
+def test_views_are_balanced_within_a_label(fields: Path) -> None:
+    # As in bed and standing: nine of ten ill ones AP, one of ten well ones, and some unknown.
+    known = [
+        dataclasses.replace(film, view="AP" if (i % 10 == 0) != (film.sample.kind == "pneumonia")
+                            else "" if i % 7 == 3 else "PA")
+        for i, film in enumerate(films())
+    ]  # fmt: skip
+    pixels = np.zeros((len(known), 8, 8, 1), np.uint8)
+    shares = (Share(("here",), 6), Share(("there",), 2))
+    odd, even = (
+        Mixture(pixels, known, Fields([fields]), shares, Augmentation(), balance_views=balance)
+        for balance in (False, True)
+    )
+
+    def parts(mixed: Mixture, kind: str) -> dict[str, float]:
+        drawn = [i for n in range(400) for i in mixed.draw(np.random.default_rng((1, n)))]
+        views = [known[i].view for i in drawn if known[i].sample.kind == kind]
+        return {view: views.count(view) / len(views) for view in sorted(set(views))}
+
+    assert parts(odd, "pneumonia")["AP"] - parts(odd, "normal")["AP"] > 0.5
+    for kind in ("pneumonia", "normal"):
+        found = parts(even, kind)
+        assert all(abs(part - 1 / len(found)) < 0.05 for part in found.values()), found
+
+
 def test_without_changes_a_film_is_rendered_as_it_is(fields: Path) -> None:
     mixed = mixture(fields, Augmentation())
     rendered = mixed.render(5, np.random.default_rng(0))
