@@ -94,6 +94,8 @@ def test_cold_start_and_memory_are_reported(labelled: Path, tmp_path: Path) -> N
     )
     assert result.returncode == 0, result.stderr
     found = json.loads((tmp_path / "process.json").read_text(encoding="utf-8"))
-    assert found["images"] == 60 and found["cold_to_bare"]["value"] > 1
+    cold = found["cold_to_bare"]
+    # No time is asserted, nor which is longer: beside other load either may be.
+    assert found["images"] == 60 and 0 < cold["low"] <= cold["value"] <= cold["high"]
     assert 20 < found["peak_memory_mb"] < 1000
-    assert f"{found['cold_to_bare']['value']:.2f} (" in result.stdout
+    assert f"{cold['value']:.2f} (" in result.stdout
