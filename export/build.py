@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -327,21 +326,13 @@ def _spread(pixels: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     return np.asarray(pixels[chosen])
 
 
-@functools.cache
-def drawn() -> tuple[list[bytes], list[NDArray[np.uint8]]]:
-    """Drawn radiographs, the same for every export: no films, but what proves an installation has
-    to pass the gate.
-    """
-    files = [phantom_jpeg(seed, bool(seed % 2)) for seed in range(_DRAWINGS)]
-    by_seed = [draw_films(seed, (0.0, 0.2, 0.5)) for seed in range(_DRAWINGS // 4)]
-    return files, [film for films in zip(*by_seed, strict=True) for film in films]
-
-
 def _drawings(spec: InputSpec) -> NDArray[np.uint8]:
-    files, films = drawn()
-    return np.stack(
-        [prepare(file, spec) for file in files] + [prepare_pixels(film, spec) for film in films]
-    )
+    """Drawn radiographs: no films, but what proves an installation has to pass the gate."""
+    files = [phantom_jpeg(seed, bool(seed % 2)) for seed in range(_DRAWINGS)]
+    drawn = [prepare(file, spec) for file in files]
+    by_seed = [draw_films(seed, (0.0, 0.2, 0.5)) for seed in range(_DRAWINGS // 4)]
+    drawn += [prepare_pixels(film, spec) for films in zip(*by_seed, strict=True) for film in films]
+    return np.stack(drawn)
 
 
 def _reference(verdicts: Sequence[Quality], logits: NDArray[np.float64]) -> Reference:

@@ -75,12 +75,6 @@ def main() -> None:
         __import__(name)
     for line in sys.stdin:
         order: dict[str, Any] = json.loads(line)
-        module, *rest = order["arguments"]
-        if module == "export" and rest and rest[0] not in ("again", "c-array", "web"):
-            # What every export draws alike takes a quarter of it; numpy alone, and kept.
-            from export.build import drawn
-
-            drawn()
         child = os.fork()
         if not child:
             answers.close()

@@ -98,13 +98,11 @@ class Mixture:
         Half of them normal where the share has both, each kind of disease with the same chance, and
         each of a kind's views, if they are to be balanced.
         """
-        drawn = []
-        for labels, images in self._groups:
-            for _ in range(images):
-                views = _any_of(_any_of(labels, rng), rng)
-                films = views[0] if len(views) == 1 else _any_of(views, rng)
-                drawn.append(int(_any_of(films, rng)))
-        return drawn
+        return [
+            int(_any_of(_any_of(_any_of(_any_of(labels, rng), rng), rng), rng))
+            for labels, images in self._groups
+            for _ in range(images)
+        ]
 
     def batch(self, key: tuple[int, int, int]) -> tuple[list[int], list[Rendered]]:
         """The places of a batch's films, and what becomes of them; `key` is seed, epoch, batch."""
@@ -200,6 +198,7 @@ class Mixture:
 
 
 def _any_of(choices: Sequence[Any] | NDArray[np.intp], rng: np.random.Generator) -> Any:
+    # Of one choice numpy draws nothing: batches are the same whether or not there is a choice.
     return choices[int(rng.integers(len(choices)))]
 
 
