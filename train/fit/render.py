@@ -7,7 +7,8 @@
 
 They are those that `fit` of the same seed would make for itself. Trainings may begin while it runs,
 as soon as it has read the films and written batches.json: they wait for batches to come. With
-teachers in the recipe, these judge every batch once.
+teachers in the recipe, these judge every batch once, on the processors that --workers leaves and on
+one at least.
 """
 
 from __future__ import annotations
@@ -59,7 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="also at this height and width, for smaller networks; may be given several times",
     )
-    parser.add_argument("--workers", type=positive_int, default=usable_processors(), metavar="N")
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=usable_processors(),
+        metavar="N",
+        help="processes that render; default: as many as there are processors",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder, best on a memory disk")
 
 
@@ -92,7 +99,9 @@ def run(arguments: argparse.Namespace) -> int:
         judges = None
         if recipe.distillation.teachers:
             patients = {sample.patient for sample in split.validation}
-            judges = _Judges(recipe, patients, arguments.output)
+            # More threads than processors wait for each other by spinning: four times slower.
+            threads = max(1, usable_processors() - arguments.workers)
+            judges = _Judges(recipe, patients, arguments.output, threads)
         with tqdm(total=len(places), desc="rendering", unit="batch", disable=None) as bar:
             for together in _groups(made, _TOGETHER if judges else 1):
                 if judges:
@@ -159,10 +168,10 @@ def _groups(places: Iterable[Place], size: int) -> Iterator[list[Place]]:
 class _Judges:
     """The recipe's teachers, who see several batches at a time."""
 
-    def __init__(self, recipe: Recipe, held_out: set[str], folder: Path) -> None:
+    def __init__(self, recipe: Recipe, held_out: set[str], folder: Path, threads: int) -> None:
         from train.fit.teacher import Teacher  # Keras: not before the workers are forked
 
-        self._teacher = Teacher(recipe.distillation.teachers, recipe, held_out)
+        self._teacher = Teacher(recipe.distillation.teachers, recipe, held_out, threads)
         spec = recipe.training_input
         self._folder, self._size = folder, (spec.height, spec.width)
 

@@ -36,20 +36,28 @@ _Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class Teacher:
     """Finished runs whose mean probability is the target."""
 
-    def __init__(self, runs: Sequence[str], recipe: Recipe, held_out: Collection[str]) -> None:
+    def __init__(
+        self,
+        runs: Sequence[str],
+        recipe: Recipe,
+        held_out: Collection[str],
+        threads: int | None = None,
+    ) -> None:
         """Load the models.
 
         Args:
             runs: Run folders.
             recipe: The student's.
             held_out: The student's validation patients.
+            threads: That judge, on a processor; by default as many as there are processors.
 
         Raises:
             InvalidValueError: See `load_finished`.
         """
         self._weight, self._spec = weight_of(recipe), recipe.training_input
         self._sigmoid = recipe.network.activation == "sigmoid"
-        self._judges = [_Judge(load_finished(Path(run), recipe, held_out)) for run in runs]
+        models = [load_finished(Path(run), recipe, held_out) for run in runs]
+        self._judges = [_Judge(model, threads or usable_processors()) for model in models]
 
     def targets(
         self, batch: NDArray[np.float32], target: NDArray[np.float32]
@@ -82,13 +90,13 @@ class _Judge:
     On a processor the float32 network runs in LiteRT (decision 43), on a GPU in Keras.
     """
 
-    def __init__(self, model: keras.Model) -> None:
-        self._model = model
+    def __init__(self, model: keras.Model, threads: int) -> None:
+        self._model, self._threads = model, threads
         self.size: Size = tuple(model.input_shape[1:3])
 
     @cached_property
     def _run(self) -> _Run:
-        return _litert(self._model) if _is_on_a_processor() else _keras(self._model)
+        return _litert(self._model, self._threads) if _is_on_a_processor() else _keras(self._model)
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, *size, 1) pixels 0..255 -> logits (n, units)."""
@@ -116,7 +124,7 @@ def _keras(model: keras.Model) -> _Run:
     return run
 
 
-def _litert(model: keras.Model) -> _Run:
+def _litert(model: keras.Model, threads: int) -> _Run:
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
     from tensorflow.lite.python.convert_phase import ConverterError
@@ -130,7 +138,7 @@ def _litert(model: keras.Model) -> _Run:
             network = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
         except ConverterError:  # a backbone of somebody's own, with a layer that LiteRT has not
             return _keras(model)
-    interpreter = Interpreter(model_content=network, num_threads=usable_processors())
+    interpreter = Interpreter(model_content=network, num_threads=threads)
     interpreter.allocate_tensors()
     (source,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
 

@@ -40,6 +40,28 @@ def test_targets_are_labels_and_the_teachers_probabilities(smoke_run: Path) -> N
     assert half.shape == target.shape and np.isfinite(half).all()
 
 
+def test_a_teacher_judges_on_as_many_threads_as_it_is_given(
+    smoke_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ai_edge_litert.interpreter as litert
+
+    from edge_runtime.basics.processors import usable_processors
+    from train.fit.teacher import Teacher
+
+    real, given = litert.Interpreter, []
+
+    def interpreter(num_threads: int, **options: object) -> object:
+        given.append(num_threads)
+        return real(num_threads=num_threads, **options)
+
+    monkeypatch.setattr(litert, "Interpreter", interpreter)
+    recipe = _recipe(smoke_run)
+    batch = np.full((1, recipe.input.height, recipe.input.width, 1), 9, np.float32)
+    found = [Teacher([str(smoke_run)], recipe, (), n).probabilities(batch) for n in (1, None)]
+    assert given == [1, usable_processors()]
+    np.testing.assert_allclose(*found, rtol=1e-5)
+
+
 def test_a_smaller_teacher_sees_a_film_as_its_device_would(smoke_run: Path) -> None:
     import keras
 
@@ -70,7 +92,7 @@ def test_a_network_that_litert_has_no_kernels_for_judges_in_keras() -> None:
     model = keras.Model(films, keras.ops.erfinv(mean / 256))
     batch = np.random.default_rng(1).integers(0, 256, (3, 8, 8, 1)).astype(np.float32)
     expected = np.asarray(model(batch))
-    judge = _Judge(model)
+    judge = _Judge(model, 1)
     np.testing.assert_allclose(judge(batch), expected, rtol=1e-5)
     assert judge._run.__qualname__.startswith("_keras"), "LiteRT has learned it: take another layer"
 
