@@ -6,13 +6,17 @@
 needs no training and no earlier result. In order:
 
 1. `export` from models/float/NAME: is it the shipped bundle, byte for byte, model card included?
-2. accuracy, corruptions, layers and choices, and the scorecard's rows, as the documents' commands
-   measure them: are they what docs/results holds, in every digit that a document shows?
+2. accuracy, corruptions, layers and choices of the shipped bundles, and the scorecard's rows, as
+   the documents' commands measure them: are they what docs/results holds, in every digit that a
+   document shows?
 3. README.md and docs/: do they say what docs/results holds?
 
-Exit status 1 if an answer is no. Times are not measured: they are another machine's. A bundle that
-differs where other versions of the converters are installed is said, and is no failure; its figures
-have to be the same all the same.
+Exit status 1 if an answer is no. Times are not measured: they are another machine's. Where other
+versions of the converters are installed, or the processor is another one than the bundle names (or
+it names none), scales of weights differ in their last digits, and so do some engines' sums. That is
+said in notes, and is no failure as long as the exported bundle has the same wording and points, its
+AUC is within 0.002 and its thresholds within 0.001 of the shipped ones', and no figure of step 2
+moves by more than 0.02, or by more than 3 films.
 """
 
 from __future__ import annotations
@@ -20,18 +24,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from benchmarks.alike import compare_bundles, compare_figures
 from benchmarks.pages.all_results import render
 from benchmarks.pages.documents import compare as compare_marks
 from benchmarks.pages.documents import documents
 from benchmarks.pages.scorecard import read_rows, scorecard
-from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.folder import load_bundle
 from edge_runtime.bundle.shipped import SHIPPED
 from edge_runtime.errors import InvalidValueError
@@ -42,8 +47,7 @@ CHILDREN, HOSPITALS = Path("chest_xray"), Path("hospitals") / "hospitals.csv"
 ROOT = Path(__file__).parents[1]
 FLOAT_MODELS = ROOT / "models" / "float"
 RESULTS = ROOT / "docs" / "results"
-# Another machine's, or follows from it.
-_TIMES = frozenset({"ms", "infer_ms", "on_frontier", "engine", "machine", "model"})
+_TOLD = 40  # lines of a step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +75,10 @@ def run(arguments: argparse.Namespace) -> int:
         start = time.monotonic()
         found = list(step.differences(arguments.data, arguments.output))
         answers.append(Answer(step.title, found, time.monotonic() - start))
-        for line in found:
+        for line in found[:_TOLD]:
             print(f"   {line}", file=sys.stderr)
+        if len(found) > _TOLD:
+            print(f"   and {len(found) - _TOLD} more", file=sys.stderr)
     for answer in answers:
         print(f"{answer.title:44} {answer.verdict}, {answer.seconds:.0f} s")
     return int(any(answer.failed for answer in answers))
@@ -135,25 +141,10 @@ class _Bundle:
             "--name", manifest.name, "--version", manifest.version,
             "--decode-oversampling", manifest.input.decode_oversampling, "--force",
         )  # fmt: skip
-        recorded = manifest.provenance["export_versions"]
-        here = installed_versions(recorded)
-        others = [
-            f"{k} {here.get(k)} instead of {v}" for k, v in recorded.items() if here.get(k) != v
-        ]
-        prefix = f"note: with {', '.join(others)}: " if others else ""
-        for file in sorted(p.name for p in Path(shipped.folder).iterdir()):
-            ours, theirs = (made / file).read_bytes(), (Path(shipped.folder) / file).read_bytes()
-            if ours == theirs:
-                continue
-            if file != "manifest.json":
-                count = sum(a != b for a, b in zip(ours, theirs, strict=False))
-                yield (
-                    f"{prefix}{file}: {count} of {len(theirs)} bytes, lengths {len(ours)} and "
-                    f"{len(theirs)}"
-                )
-                continue
-            for line in _differing(json.loads(theirs), json.loads(ours), "manifest", digits=None):
-                yield prefix + line
+        yield from compare_bundles(Path(shipped.folder), made)
+        # What is measured is what ships.
+        shutil.rmtree(made)
+        shutil.copytree(shipped.folder, made)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,7 +172,7 @@ class _Measurement:
             kept["points"] = [p for p in kept["points"] if p["bundle"] in self.only]
             for document in (found, kept):  # their order is that of the times
                 document["points"].sort(key=lambda p: (p["bundle"], p["precision"]))
-        yield from _differing(kept, found, self.kept.stem, digits=4)
+        yield from compare_figures(kept, found, self.kept.stem)
 
 
 def _measurements(names: tuple[str, ...]) -> Iterator[_Measurement]:
@@ -253,34 +244,6 @@ class _Documents:
         for page, text in made.items():
             if text != (ROOT / "docs" / page).read_text(encoding="utf-8"):
                 yield f"docs/{page} is not what its command writes from docs/results"
-
-
-def _differing(kept: Any, found: Any, place: str, digits: int | None) -> Iterator[str]:
-    """Where two JSON documents differ; numbers to `digits` digits, or exactly."""
-    if isinstance(kept, dict) and isinstance(found, dict):
-        for key in sorted(set(kept) | set(found)):
-            if digits is not None and key in _TIMES:
-                continue
-            if (key in kept) != (key in found):
-                yield f"{place}.{key}: only {'kept' if key in kept else 'measured'}"
-            else:
-                yield from _differing(kept[key], found[key], f"{place}.{key}", digits)
-    elif isinstance(kept, list) and isinstance(found, list) and len(kept) == len(found):
-        for i, (a, b) in enumerate(zip(kept, found, strict=True)):
-            yield from _differing(a, b, f"{place}[{i}]", digits)
-    elif _shown(kept, digits) != _shown(found, digits):
-        yield f"{place}: kept {_short(kept)}, measured {_short(found)}"
-
-
-def _shown(value: Any, digits: int | None) -> Any:
-    number = isinstance(value, float) and digits is not None
-    # Without the sign of a zero.
-    return f"{round(value, digits or 0) + 0.0:.{digits}f}" if number else value
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _call(module: object, *words: object, allowed: tuple[int, ...] = (0,)) -> None:

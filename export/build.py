@@ -15,6 +15,7 @@ from tqdm import tqdm
 from edge_runtime.basics.parse import to_mapping
 from edge_runtime.basics.versions import installed_versions
 from edge_runtime.bundle.manifest import SCHEMA, Calibration, Manifest, ModelMetrics, Outputs
+from edge_runtime.device.machine import processor_kind
 from edge_runtime.engines import litert, onnxruntime
 from edge_runtime.engines.engine import Engine
 from edge_runtime.errors import InvalidValueError
@@ -384,6 +385,8 @@ def _provenance(
     return {key: run.description[key] for key in keys} | {
         "training_versions": run.description["versions"],
         "export_versions": installed_versions(_PACKAGES),
+        # Scales of int8 weights follow the sums of this kind of processor to their last digits.
+        "export_processor": processor_kind(),
         "representative": representative,
         "evaluations": evaluations,
         "elsewhere": _read_elsewhere(run),

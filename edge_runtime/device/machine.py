@@ -70,6 +70,11 @@ def describe_machine() -> Machine:
     )
 
 
+def processor_kind() -> str:
+    """What decides which kernels an engine may use: "x86_64 sse4_2 avx avx2 fma"."""
+    return " ".join((platform.machine(), *describe_machine().features))
+
+
 def current_condition() -> Condition:
     temperatures = [_number(zone / "temp") for zone in sorted(_THERMAL.glob("thermal_zone*"))]
     known = [t / 1000 for t in temperatures if t is not None and 0 < t < 200_000]
