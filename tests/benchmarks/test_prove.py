@@ -87,14 +87,16 @@ def test_figures_of_another_processor_may_move_by_a_film_and_not_by_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept: dict[str, Any] = {"missed": 4, "auc": 0.98, "preserved": True, "p_value": 0.1}
+    kept["sensitivity"] = {"value": 0.9}
     monkeypatch.setattr("benchmarks.alike._shipped_elsewhere", lambda: "")
     assert len(list(compare_figures(kept, kept | {"missed": 5}, "x"))) == 1
     assert Answer("t", list(compare_figures(kept, kept | {"missed": 5}, "x")), 1.0).failed
     monkeypatch.setattr("benchmarks.alike._shipped_elsewhere", lambda: "elsewhere")
     assert list(compare_figures(kept, dict(kept), "x")) == []
-    near = kept | {"missed": 5, "auc": 0.985, "p_value": 0.9}
+    near = kept | {"missed": 5, "auc": 0.985, "p_value": 0.9, "sensitivity": {"value": 0.94}}
     assert not Answer("t", list(compare_figures(kept, near, "x")), 1.0).failed
-    for far in ({"missed": 8}, {"auc": 0.95}, {"auc": float("nan")}, {"preserved": False}):
+    for far in ({"missed": 8}, {"auc": 0.95}, {"auc": float("nan")}, {"preserved": False},
+                {"sensitivity": {"value": 0.96}}):  # fmt: skip
         assert Answer("t", list(compare_figures(kept, kept | far, "x")), 1.0).failed
 
 
