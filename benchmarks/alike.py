@@ -24,6 +24,7 @@ _TIMES = frozenset({"ms", "infer_ms", "on_frontier", "engine", "machine", "model
 # How far figures may be from those of another processor.
 _AUC, _THRESHOLD, _FIGURE, _FILMS = 0.002, 0.001, 0.02, 3
 _SHARE = 0.05  # three films of sixty
+_DECIBEL = 1.0  # of a layer's noise
 _SHARES = ("sensitivity", "specificity", "accuracy", "agreement")
 # Of a bundle's files, and of extremes and p-values, which say nothing beside their figures.
 _UNLIKE = ("sha256", "_base64", "p_value", "max_probability_difference")
@@ -109,6 +110,8 @@ def _of_manifest(place: str, value: float) -> float:
 def _of_result(place: str, value: float) -> float:
     if isinstance(value, int):
         return _FILMS
+    if place.endswith("_db"):
+        return _DECIBEL
     return _SHARE if any(f".{name}" in place for name in _SHARES) else _FIGURE
 
 
