@@ -51,8 +51,7 @@ _SECTIONS = (
 _INTRODUCTION = (
     "Every table below is what the command above it printed on the machine that it names; ratios "
     "are measured side by side in one run, so they carry over to other machines better than "
-    "milliseconds do. The export's choices are those of 4.0.0, with unsigned ONNX weights, not "
-    "measured again since, the archive's times those of 5.1.0, and instructions those of 5.2.0, "
+    "milliseconds do. The archive's times are those of 5.1.0, and instructions those of 5.2.0, "
     "whose networks have the same operators. Screening support, not a diagnosis."
 )
 
