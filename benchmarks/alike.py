@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,11 @@ _AUC, _THRESHOLD, _FIGURE, _FILMS = 0.002, 0.001, 0.02, 3
 _SHARE = 0.05  # three films of sixty
 _DECIBEL = 1.0  # of a layer's noise
 _SHARES = ("sensitivity", "specificity", "accuracy", "agreement")
-# Of a bundle's files, and of extremes and p-values, which say nothing beside their figures.
+# Who made a bundle, which is told by itself.
+_MAKERS = frozenset({"export_versions", "export_processor"})
+# Ends of keys of files, and of extremes and p-values, which say nothing beside their figures.
 _UNLIKE = ("sha256", "_base64", "p_value", "max_probability_difference")
+_ABSENT = object()
 
 
 def compare_figures(kept: Any, found: Any, place: str) -> Iterator[str]:
@@ -39,7 +42,7 @@ def compare_figures(kept: Any, found: Any, place: str) -> Iterator[str]:
     lines = list(differing(kept, found, place, digits=4))
     if lines and (why := _shipped_elsewhere()):
         yield f"note: {why}: {len(lines)} figures differ"
-        lines = list(_beyond(kept, found, place, _of_result))
+        lines = list(_beyond(kept, found, place, _of_result, _TIMES))
     yield from lines
 
 
@@ -79,7 +82,7 @@ def compare_bundles(shipped: Path, made: Path) -> Iterator[str]:
                  if not line.startswith("manifest.provenance.export_")]  # fmt: skip
         if found:
             yield f"note: {why}: {len(found)} figures of the manifest"
-        yield from _beyond(theirs, ours, "manifest", _of_manifest)
+        yield from _beyond(theirs, ours, "manifest", _of_manifest, _MAKERS)
 
 
 def _elsewhere(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
@@ -116,44 +119,53 @@ def _of_result(place: str, value: float) -> float:
 
 
 def _beyond(
-    theirs: Any, ours: Any, place: str, allowed: Callable[[str, float], float]
+    kept: Any,
+    found: Any,
+    place: str,
+    allowed: Callable[[str, float], float],
+    other_keys: Collection[str],
 ) -> Iterator[str]:
-    """What differs by more than is allowed at its place."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in sorted(set(theirs) | set(ours)):
-            at = f"{place}.{key}"
-            if key in _TIMES | {"export_versions", "export_processor"} or key.endswith(_UNLIKE):
-                continue
-            if (key in theirs) != (key in ours):
-                yield f"{at}: only {'kept' if key in theirs else 'made'}"
-            else:
-                yield from _beyond(theirs[key], ours[key], at, allowed)
-    elif isinstance(theirs, list) and isinstance(ours, list) and len(theirs) == len(ours):
-        for i, (a, b) in enumerate(zip(theirs, ours, strict=True)):
-            yield from _beyond(a, b, f"{place}[{i}]", allowed)
-    elif _is_number(theirs) and _is_number(ours):
-        limit = allowed(place, theirs)
-        if not abs(theirs - ours) <= limit:
-            yield f"{place}: kept {theirs}, made {ours}, {limit} allowed"
-    elif theirs != ours:
-        yield f"{place}: kept {_short(theirs)}, made {_short(ours)}"
+    """What differs by more than is allowed at its place; `other_keys` may differ as they like."""
+    for at, one, two in _pairs(
+        kept, found, place, lambda key: key in other_keys or key.endswith(_UNLIKE)
+    ):
+        if _is_number(one) and _is_number(two):
+            limit = allowed(at, one)
+            if not abs(one - two) <= limit:
+                yield f"{_told(at, one, two)}, {limit} allowed"
+        elif one != two:
+            yield _told(at, one, two)
 
 
 def differing(kept: Any, found: Any, place: str, digits: int | None) -> Iterator[str]:
     """Where two JSON documents differ; numbers to `digits` digits, or exactly."""
+    for at, one, two in _pairs(
+        kept, found, place, lambda key: digits is not None and key in _TIMES
+    ):
+        if _shown(one, digits) != _shown(two, digits):
+            yield _told(at, one, two)
+
+
+def _pairs(
+    kept: Any, found: Any, place: str, is_left_out: Callable[[str], bool]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Place and both values of every leaf of two JSON documents; `_ABSENT` where one has none."""
     if isinstance(kept, dict) and isinstance(found, dict):
         for key in sorted(set(kept) | set(found)):
-            if digits is not None and key in _TIMES:
-                continue
-            if (key in kept) != (key in found):
-                yield f"{place}.{key}: only {'kept' if key in kept else 'measured'}"
-            else:
-                yield from differing(kept[key], found[key], f"{place}.{key}", digits)
+            if not is_left_out(key):
+                one, two = kept.get(key, _ABSENT), found.get(key, _ABSENT)
+                yield from _pairs(one, two, f"{place}.{key}", is_left_out)
     elif isinstance(kept, list) and isinstance(found, list) and len(kept) == len(found):
-        for i, (a, b) in enumerate(zip(kept, found, strict=True)):
-            yield from differing(a, b, f"{place}[{i}]", digits)
-    elif _shown(kept, digits) != _shown(found, digits):
-        yield f"{place}: kept {_short(kept)}, measured {_short(found)}"
+        for i, (one, two) in enumerate(zip(kept, found, strict=True)):
+            yield from _pairs(one, two, f"{place}[{i}]", is_left_out)
+    else:
+        yield place, kept, found
+
+
+def _told(place: str, kept: Any, found: Any) -> str:
+    if kept is _ABSENT or found is _ABSENT:
+        return f"{place}: only {'measured' if kept is _ABSENT else 'kept'}"
+    return f"{place}: kept {_short(kept)}, measured {_short(found)}"
 
 
 def _shown(value: Any, digits: int | None) -> Any:
